@@ -1,0 +1,1 @@
+"""The model: configuration, towers, Combiner, time model, text decoder, losses and generation."""

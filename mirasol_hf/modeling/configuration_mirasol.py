@@ -1,0 +1,506 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Configuration of Mirasol: one section for each part of the model.
+
+The paper (arXiv 2311.05698) leaves most sizes open. What is the paper's: 128 frames in 16 chunks, 32 Combiner outputs
+per chunk, text loss weighted ten times in fine-tuning. Everything else is a choice of this package.
+"""
+
+import copy
+from dataclasses import field
+from typing import Any, ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+def _require_divisible(config: PreTrainedConfig, section: str, numerator: str, denominator: str) -> None:
+    top, bottom = getattr(config, numerator), getattr(config, denominator)
+    if bottom < 1 or top % bottom != 0:
+        raise ValueError(
+            f"{section}.{numerator}={top} must be a positive multiple of {section}.{denominator}={bottom}"
+        )
+
+
+def _require_positive(config: PreTrainedConfig, section: str, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{section}.{name}={getattr(config, name)} must be at least 1")
+
+
+class _MirasolSectionConfig(PreTrainedConfig):
+    """Base of the sections: their key in `MirasolConfig`, and misspelt fields rejected."""
+
+    section = ""
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        reject_unknown_fields(self, kwargs)
+
+
+# keys that the library itself writes into saved configurations or passes to constructors
+_CONFIG_METADATA = {
+    "attn_implementation",
+    "auto_map",
+    "custom_pipelines",
+    "dtype",
+    "model_type",
+    "name_or_path",
+    "output_attentions",
+    "output_hidden_states",
+    "quantization_config",
+    "rope_scaling",
+    "rope_theta",
+    "torch_dtype",
+    "transformers_version",
+}
+
+
+def reject_unknown_fields(config: PreTrainedConfig, extra: dict[str, Any]) -> None:
+    """Raises ValueError for constructor keys that no field takes; the library would store them silently."""
+    known = set(PreTrainedConfig().to_dict()) | _CONFIG_METADATA | set(vars(PreTrainedConfig()))
+    unknown = sorted(key for key in extra if key not in known and not key.startswith("_"))
+    if unknown:
+        raise ValueError(f"{type(config).__name__} has no field {', '.join(map(repr, unknown))}")
+
+
+@strict
+class MirasolVideoConfig(_MirasolSectionConfig):
+    """Video tower: sparse tubes (TubeViT, arXiv 2212.03229) into a pre-norm ViT.
+
+    Args:
+        image_size: height and width of a frame in pixels.
+        num_channels: channels of a frame.
+        num_frames: frames per chunk, F.
+        tube_kernels, tube_strides, tube_offsets: one `(time, height, width)` triple for each tube, in frames and
+            pixels. The first axis of a kernel may not exceed `num_frames`. TubeViT's 16-frame tube cannot fit chunks
+            of eight frames; the defaults keep its kinds (long and small, short and wide, a dense 2-D patch) at F=8.
+        hidden_size, intermediate_size, num_hidden_layers, num_attention_heads: the ViT.
+        reconstruction_size: `(frames, height, width)` of the down-sized next chunk that the video reconstruction
+            loss predicts.
+    """
+
+    model_type = "mirasol_video"
+    base_config_key = "video_config"
+    section = "video_config"
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+
+    image_size: int = 224
+    num_channels: int = 3
+    num_frames: int = 8
+    tube_kernels: list[Any] | tuple[Any, ...] = ((8, 8, 8), (8, 4, 4), (4, 12, 12), (1, 16, 16))
+    tube_strides: list[Any] | tuple[Any, ...] = ((8, 32, 32), (8, 32, 32), (8, 32, 32), (8, 16, 16))
+    tube_offsets: list[Any] | tuple[Any, ...] = ((0, 0, 0), (0, 8, 8), (0, 16, 16), (0, 0, 0))
+    hidden_size: int = 1280
+    intermediate_size: int = 5120
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 16
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float | int = 0.0
+    dropout: float | int = 0.0
+    initializer_range: float = 0.02
+    reconstruction_size: list[int] | tuple[int, ...] = (4, 16, 16)
+
+    def validate_architecture(self) -> None:
+        _require_positive(self, self.section, "image_size", "num_channels", "num_frames", "num_hidden_layers")
+        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        if not len(self.tube_kernels) == len(self.tube_strides) == len(self.tube_offsets) >= 1:
+            raise ValueError(
+                f"{self.section}: tube_kernels ({len(self.tube_kernels)}), tube_strides ({len(self.tube_strides)}) "
+                f"and tube_offsets ({len(self.tube_offsets)}) must have one triple for each tube, and at least one"
+            )
+        extent = (self.num_frames, self.image_size, self.image_size)
+        names = ("num_frames", "image_size", "image_size")
+        for kernel, stride, offset in zip(self.tube_kernels, self.tube_strides, self.tube_offsets, strict=True):
+            for axis in range(3):
+                if kernel[axis] < 1 or stride[axis] < 1 or offset[axis] < 0:
+                    raise ValueError(
+                        f"{self.section}: tube_kernels {tuple(kernel)} and tube_strides {tuple(stride)} must be "
+                        f"positive, tube_offsets {tuple(offset)} not negative"
+                    )
+                if offset[axis] + kernel[axis] > extent[axis]:
+                    raise ValueError(
+                        f"{self.section}.tube_kernels {tuple(kernel)} at tube_offsets {tuple(offset)} does not fit "
+                        f"{self.section}.{names[axis]}={extent[axis]}"
+                    )
+        if len(self.reconstruction_size) != 3 or min(self.reconstruction_size) < 1:
+            raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be three sizes >= 1")
+
+
+@strict
+class MirasolAudioConfig(_MirasolSectionConfig):
+    """Audio tower: 2-D patches of a chunk's log-mel spectrogram into a pre-norm ViT.
+
+    Args:
+        num_steps: spectrogram steps per chunk, S.
+        num_mel_bins: mel bins, M.
+        patch_size: `(steps, mel bins)` of a patch; must divide S and M.
+        sampling_rate: of the waveform in Hz.
+        reconstruction_size: `(steps, mel bins)` of the down-sized next spectrogram that the audio reconstruction loss
+            predicts.
+    """
+
+    model_type = "mirasol_audio"
+    base_config_key = "audio_config"
+    section = "audio_config"
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+
+    num_steps: int = 96
+    num_mel_bins: int = 128
+    patch_size: list[int] | tuple[int, ...] = (16, 16)
+    sampling_rate: int = 16_000
+    hidden_size: int = 1024
+    intermediate_size: int = 4096
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float | int = 0.0
+    dropout: float | int = 0.0
+    initializer_range: float = 0.02
+    reconstruction_size: list[int] | tuple[int, ...] = (24, 32)
+
+    def validate_architecture(self) -> None:
+        _require_positive(self, self.section, "num_steps", "num_mel_bins", "num_hidden_layers", "sampling_rate")
+        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        for axis, name in enumerate(("num_steps", "num_mel_bins")):
+            if len(self.patch_size) != 2 or self.patch_size[axis] < 1 or getattr(self, name) % self.patch_size[axis]:
+                raise ValueError(
+                    f"{self.section}.patch_size={tuple(self.patch_size)} must divide "
+                    f"{self.section}.{name}={getattr(self, name)}"
+                )
+        if len(self.reconstruction_size) != 2 or min(self.reconstruction_size) < 1:
+            raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be two sizes >= 1")
+
+
+@strict
+class MirasolCombinerConfig(_MirasolSectionConfig):
+    """Combiner: all tokens of a chunk become `num_output_tokens` joint features.
+
+    Args:
+        type: `"transformer"`, or `"ttm"` for a Token Turing Machine.
+        context: `"chunk"` sees the tokens of one chunk, `"causal"` those of earlier chunks too (paper, Eq. 2).
+        context_chunks: with `context="causal"`, how many chunks are seen, the present one included; `None` for all.
+        num_output_tokens: m, joint features per chunk (paper: 32).
+        output_tokens: `"learned"` appends m learned tokens and keeps their outputs, which keeps m meaningful when a
+            modality is missing; `"last"` keeps the last m outputs of the media tokens, the paper's letter.
+        memory_size: memory tokens of the Token Turing Machine; at least `num_output_tokens`.
+    """
+
+    model_type = "mirasol_combiner"
+    base_config_key = "combiner_config"
+    section = "combiner_config"
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    default_theta = 10_000.0
+
+    type: str = "transformer"
+    context: str = "chunk"
+    context_chunks: int | None = None
+    num_output_tokens: int = 32
+    output_tokens: str = "learned"
+    memory_size: int = 96
+    hidden_size: int = 2048
+    intermediate_size: int = 8192
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 16
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float | int = 0.0
+    dropout: float | int = 0.0
+    initializer_range: float = 0.02
+    rope_parameters: dict | None = None
+    max_position_embeddings: int = 65_536
+
+    def validate_architecture(self) -> None:
+        _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
+        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        for name, allowed in (
+            ("type", ("transformer", "ttm")),
+            ("context", ("chunk", "causal")),
+            ("output_tokens", ("learned", "last")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{self.section}.{name}={getattr(self, name)!r} must be one of {allowed}")
+        if self.context_chunks is not None and (self.context_chunks < 1 or self.context != "causal"):
+            raise ValueError(
+                f"{self.section}.context_chunks={self.context_chunks} must be at least 1 and needs "
+                f"{self.section}.context='causal', not {self.context!r}"
+            )
+        if self.type == "ttm" and self.memory_size < self.num_output_tokens:
+            raise ValueError(
+                f"{self.section}.memory_size={self.memory_size} is smaller than "
+                f"{self.section}.num_output_tokens={self.num_output_tokens}"
+            )
+
+
+@strict
+class MirasolTimeConfig(_MirasolSectionConfig):
+    """Autoregressive time model over the Combiner features, block-causal by chunk.
+
+    Args:
+        attention_window: how many chunks a chunk sees, itself included; `None` for all earlier chunks.
+        mask_ratio: share of Combiner features replaced by a learned mask token, in training only (the paper masks at
+            random while predicting latents; its rate is not known).
+    """
+
+    model_type = "mirasol_time"
+    base_config_key = "time_config"
+    section = "time_config"
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    default_theta = 10_000.0
+
+    hidden_size: int = 2048
+    intermediate_size: int = 8192
+    num_hidden_layers: int = 14
+    num_attention_heads: int = 16
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float | int = 0.0
+    dropout: float | int = 0.0
+    initializer_range: float = 0.02
+    attention_window: int | None = None
+    mask_ratio: float | int = 0.0
+    rope_parameters: dict | None = None
+    max_position_embeddings: int = 65_536
+
+    def validate_architecture(self) -> None:
+        _require_positive(self, self.section, "num_hidden_layers")
+        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        if self.attention_window is not None and self.attention_window < 1:
+            raise ValueError(
+                f"{self.section}.attention_window={self.attention_window} must be at least 1 chunk, or None for all "
+                f"(a chunk must see its own {MirasolCombinerConfig.section}.num_output_tokens features)"
+            )
+        if not 0 <= self.mask_ratio < 1:
+            raise ValueError(f"{self.section}.mask_ratio={self.mask_ratio} must lie in [0, 1)")
+
+
+@strict
+class MirasolTextConfig(_MirasolSectionConfig):
+    """Text decoder: Llama-style layers with cross-attention to the media features.
+
+    Args:
+        cross_attention_every: every n-th layer attends to the media, counted from the last layer backwards.
+        cross_attention_gate: a tanh gate that starts at zero on each cross-attention, for decoders that come
+            pretrained on text alone.
+    """
+
+    model_type = "mirasol_text"
+    base_config_key = "text_config"
+    section = "text_config"
+    keys_to_ignore_at_inference = ["past_key_values"]
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    default_theta = 10_000.0
+    base_model_tp_plan = {
+        "embed_tokens": "embedding_rowwise",
+        **{
+            f"layers.*.{attention}.{name}_proj": "rowwise" if name == "o" else "colwise"
+            for attention in ("self_attn", "cross_attn")
+            for name in "qkvo"
+        },
+        "layers.*.mlp.gate_proj": "colwise",
+        "layers.*.mlp.up_proj": "colwise",
+        "layers.*.mlp.down_proj": "rowwise",
+    }
+
+    vocab_size: int = 32_000
+    hidden_size: int = 2048
+    intermediate_size: int = 5632
+    num_hidden_layers: int = 16
+    num_attention_heads: int = 32
+    num_key_value_heads: int = 8
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 4096
+    rms_norm_eps: float = 1e-6
+    use_cache: bool = True
+    attention_bias: bool = False
+    attention_dropout: float | int = 0.0
+    dropout: float | int = 0.0
+    initializer_range: float = 0.02
+    cross_attention_every: int = 1
+    cross_attention_gate: bool = False
+    rope_parameters: dict | None = None
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.head_dim is None and self.num_attention_heads > 0:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        _require_positive(
+            self,
+            self.section,
+            "vocab_size",
+            "num_hidden_layers",
+            "num_key_value_heads",
+            "cross_attention_every",
+            "max_position_embeddings",
+        )
+        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        _require_divisible(self, self.section, "num_attention_heads", "num_key_value_heads")
+
+
+@strict
+class MirasolConfig(PreTrainedConfig):
+    """Configuration of Mirasol; `MirasolConfig()` is the 3B model with audio.
+
+    Args:
+        video_config, audio_config, combiner_config, time_config, text_config: the sections, as configuration objects
+            or dicts. Absent sections take their defaults; `audio_config=None` gives a model without sound.
+        text_loss_weight, latent_loss_weight, video_reconstruction_loss_weight, audio_reconstruction_loss_weight:
+            weights of the losses; 0 switches a loss off. Equal in pretraining; the paper fine-tunes with text ×10.
+        latent_loss: `"cosine"` or `"mse"`.
+
+    Example:
+        >>> config = MirasolConfig.from_preset("tiny")
+        >>> config.video_config.num_frames
+        8
+    """
+
+    model_type = "mirasol"
+    sub_configs_defaults = {
+        "video_config": MirasolVideoConfig,
+        "audio_config": SubConfigSpec(MirasolAudioConfig, optional=True),
+        "combiner_config": MirasolCombinerConfig,
+        "time_config": MirasolTimeConfig,
+        "text_config": MirasolTextConfig,
+    }
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+
+    # dicts or configurations when given, configurations once built
+    video_config: Any = None
+    audio_config: Any = field(default_factory=dict)  # None: a model without sound
+    combiner_config: Any = None
+    time_config: Any = None
+    text_config: Any = None
+    text_loss_weight: float | int = 1.0
+    latent_loss_weight: float | int = 1.0
+    video_reconstruction_loss_weight: float | int = 1.0
+    audio_reconstruction_loss_weight: float | int = 1.0
+    latent_loss: str = "cosine"
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        reject_unknown_fields(self, kwargs)
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "MirasolConfig":
+        """Builds one of the named sizes.
+
+        Args:
+            name: `"tiny"` (about 3 million parameters, 64 px), `"base"` or `"3b"`.
+            overrides: fields of the top configuration; a dict for a section patches that section's fields.
+
+        Raises:
+            ValueError: the preset's name is not known.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(sorted(PRESETS))}")
+        fields: dict[str, Any] = copy.deepcopy(PRESETS[name])
+        for key, value in overrides.items():
+            patches_section = key in cls.sub_configs_defaults and isinstance(value, dict)
+            fields[key] = {**fields.get(key, {}), **value} if patches_section else value
+        return cls(**fields)
+
+    def validate_architecture(self) -> None:
+        for name in ("text", "latent", "video_reconstruction", "audio_reconstruction"):
+            weight = getattr(self, f"{name}_loss_weight")
+            if weight < 0:
+                raise ValueError(f"{name}_loss_weight={weight} must not be negative")
+        if self.latent_loss not in ("cosine", "mse"):
+            raise ValueError(f"latent_loss={self.latent_loss!r} must be 'cosine' or 'mse'")
+        for name in self.sub_configs_defaults:
+            section = getattr(self, name)
+            if not isinstance(section, PreTrainedConfig) and not (name == "audio_config" and section is None):
+                raise ValueError(f"{name} must be a dict or a configuration, got {section!r}")
+        self._check_last_outputs()
+
+    def _check_last_outputs(self) -> None:
+        """With `output_tokens="last"` a chunk must have at least m tokens to keep."""
+        combiner, video, audio = self.combiner_config, self.video_config, self.audio_config
+        if combiner.output_tokens != "last":
+            return
+        tokens = sum(_tube_tokens(video))
+        if audio is not None:
+            patch_steps, patch_bins = audio.patch_size
+            tokens += (audio.num_steps // patch_steps) * (audio.num_mel_bins // patch_bins)
+        if combiner.num_output_tokens > tokens:
+            raise ValueError(
+                f"combiner_config.num_output_tokens={combiner.num_output_tokens} with combiner_config.output_tokens="
+                f"'last' exceeds the {tokens} tokens of a chunk that video_config.tube_kernels and "
+                f"audio_config.patch_size give"
+            )
+
+
+def _tube_tokens(video: Any) -> list[int]:
+    """Tokens that each tube gives for a full chunk (valid windows, as TubeViT counts them)."""
+    extent = (video.num_frames, video.image_size, video.image_size)
+    counts = []
+    for kernel, stride, offset in zip(video.tube_kernels, video.tube_strides, video.tube_offsets, strict=True):
+        count = 1
+        for axis in range(3):
+            count *= (extent[axis] - offset[axis] - kernel[axis]) // stride[axis] + 1
+        counts.append(count)
+    return counts
+
+
+# at these widths 1/sqrt(width) starts learning sooner than the customary 0.02
+_TINY_WIDTH = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4, "initializer_range": 0.088}
+_BASE_WIDTH = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "initializer_range": 0.088,
+        "video_config": {
+            **_TINY_WIDTH,
+            "image_size": 64,
+            "num_frames": 8,
+            "tube_kernels": ((1, 24, 24), (8, 8, 8)),
+            "tube_strides": ((4, 13, 13), (8, 16, 16)),
+            "tube_offsets": ((0, 0, 0), (0, 4, 4)),
+            "num_hidden_layers": 3,
+            "reconstruction_size": (2, 8, 8),
+        },
+        "audio_config": {
+            **_TINY_WIDTH,
+            "num_steps": 32,
+            "num_mel_bins": 64,
+            "patch_size": (8, 16),
+            "num_hidden_layers": 2,
+            "reconstruction_size": (8, 16),
+        },
+        "combiner_config": {**_TINY_WIDTH, "num_output_tokens": 4, "num_hidden_layers": 2, "memory_size": 16},
+        "time_config": {**_TINY_WIDTH, "num_hidden_layers": 3},
+        "text_config": {
+            **_TINY_WIDTH,
+            "vocab_size": 512,
+            "num_key_value_heads": 2,
+            "num_hidden_layers": 3,
+            "max_position_embeddings": 256,
+        },
+    },
+    "base": {
+        "video_config": {**_BASE_WIDTH, "num_hidden_layers": 12},
+        "audio_config": {**_BASE_WIDTH, "num_hidden_layers": 12},
+        "combiner_config": {**_BASE_WIDTH, "num_output_tokens": 16, "num_hidden_layers": 4, "memory_size": 64},
+        "time_config": {**_BASE_WIDTH, "num_hidden_layers": 8},
+        "text_config": {
+            "hidden_size": 768,
+            "intermediate_size": 2048,
+            "num_attention_heads": 12,
+            "num_key_value_heads": 4,
+            "num_hidden_layers": 8,
+            "vocab_size": 32_000,
+            "max_position_embeddings": 2048,
+        },
+    },
+    "3b": {},
+}

@@ -1,0 +1,95 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checks of the tensors that enter the model; every error names the argument, what came and what was expected.
+
+Shape legend: B batch, K chunks, F frames per chunk, C, H, W image, S spectrogram steps, M mel bins.
+"""
+
+from typing import Any
+
+import torch
+
+
+def _expect(condition: bool, name: str, tensor: torch.Tensor, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")
+
+
+def check_pixel_values(pixels: torch.Tensor, config: Any) -> None:
+    """[B, K, F, C, H, W] floating point, F the configured frames per chunk or 1 (a still image)."""
+    size, frames = config.image_size, config.num_frames
+    expected = f"[B, K, {frames} (or 1 for images), {config.num_channels}, {size}, {size}] by video_config"
+    _expect(pixels.ndim == 6 and pixels.shape[2] in (1, frames), "pixel_values_videos", pixels, expected)
+    _expect(tuple(pixels.shape[3:]) == (config.num_channels, size, size), "pixel_values_videos", pixels, expected)
+    if not pixels.is_floating_point():
+        raise TypeError(f"pixel_values_videos has dtype {pixels.dtype}; expected floating point, normalised frames")
+
+
+def check_input_features(features: torch.Tensor, config: Any) -> None:
+    """[B, K, S, M] floating point."""
+    if config is None:
+        raise ValueError("input_features was given, but this model has no audio tower (audio_config is None)")
+    expected = f"[B, K, {config.num_steps}, {config.num_mel_bins}] by audio_config"
+    matches = features.ndim == 4 and tuple(features.shape[2:]) == (config.num_steps, config.num_mel_bins)
+    _expect(matches, "input_features", features, expected)
+    if not features.is_floating_point():
+        raise TypeError(f"input_features has dtype {features.dtype}; expected floating point, log-mel values")
+
+
+def check_media(
+    config: Any,
+    pixel_values_videos: torch.Tensor | None,
+    input_features: torch.Tensor | None,
+    video_mask: torch.Tensor | None,
+    audio_mask: torch.Tensor | None,
+) -> tuple[int, int]:
+    """Checks all media tensors against the configuration and each other.
+
+    Returns:
+        (B, K).
+
+    Raises:
+        ValueError: no media, a wrong shape, tensors that disagree, or a mask without its tensor.
+        TypeError: a tensor of integers where floating point is expected.
+    """
+    if pixel_values_videos is None and input_features is None:
+        raise ValueError("no media: give pixel_values_videos [B, K, F, C, H, W] or input_features [B, K, S, M]")
+    if pixel_values_videos is not None:
+        check_pixel_values(pixel_values_videos, config.video_config)
+    if input_features is not None:
+        check_input_features(input_features, config.audio_config)
+    first = pixel_values_videos if pixel_values_videos is not None else input_features
+    assert first is not None
+    batch, chunks = first.shape[:2]
+    if input_features is not None and tuple(input_features.shape[:2]) != (batch, chunks):
+        raise ValueError(
+            f"pixel_values_videos holds {batch} clips of {chunks} chunks, input_features "
+            f"{input_features.shape[0]} of {input_features.shape[1]}; both must hold the same chunks"
+        )
+    for name, mask, owner in (
+        ("video_mask", video_mask, pixel_values_videos),
+        ("audio_mask", audio_mask, input_features),
+    ):
+        if mask is not None and owner is not None:
+            _expect(tuple(mask.shape) == (batch, chunks), name, mask, f"[B, K] = [{batch}, {chunks}]")
+    return batch, chunks
+
+
+def check_text_against_media(
+    text: torch.Tensor, media: torch.Tensor, media_mask: torch.Tensor | None, width: int, indexed: bool
+) -> None:
+    """The encoded media must have the model's width and, unless `media_index` picks rows, one row for each text."""
+    _expect(media.ndim == 3 and media.shape[2] == width, "media_hidden_states", media, f"[B, K·m, {width}]")
+    if media_mask is not None:
+        rows, length = media.shape[:2]
+        _expect(tuple(media_mask.shape) == (rows, length), "media_attention_mask", media_mask, f"[{rows}, {length}]")
+    if not indexed and media.shape[0] != text.shape[0]:
+        raise ValueError(
+            f"input_ids holds {text.shape[0]} rows but the media {media.shape[0]} clips; give media_index "
+            f"[{text.shape[0]}] to say which clip each row is about"
+        )
+
+
+def check_text_length(length: int, limit: int) -> None:
+    """The text must fit the decoder's positions."""
+    if length > limit:
+        raise ValueError(f"input_ids holds {length} tokens; text_config.max_position_embeddings allows {limit}")

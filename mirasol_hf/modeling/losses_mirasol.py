@@ -1,0 +1,100 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Losses on the media features: prediction of the next chunk (paper, section 3.5).
+
+Shape legend: B batch, K chunks, m features per chunk, D width, F frames, S spectrogram steps, M mel bins.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class MirasolLossHeads(nn.Module):
+    """Heads that predict chunk t+1 from the time model's outputs at chunk t.
+
+    A head whose loss weight is 0 does not exist. Reconstruction heads share the target among the m features: each of
+    them predicts one m-th of it, which keeps the heads small.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.latent_loss = config.latent_loss
+        width, slots = config.time_config.hidden_size, config.combiner_config.num_output_tokens
+        video, audio = config.video_config, config.audio_config
+        self.latent_head = self.video_head = self.audio_head = None
+        if config.latent_loss_weight > 0:
+            self.latent_head = nn.Linear(width, config.combiner_config.hidden_size)
+        if config.video_reconstruction_loss_weight > 0:
+            frames, height, columns = video.reconstruction_size
+            self.video_size = (frames, height, columns)
+            values = video.num_channels * math.prod(self.video_size)
+            self.video_head = nn.Linear(width, math.ceil(values / slots))
+        if audio is not None and config.audio_reconstruction_loss_weight > 0:
+            self.audio_size = tuple(audio.reconstruction_size)
+            self.audio_head = nn.Linear(width, math.ceil(math.prod(self.audio_size) / slots))
+
+    def forward(
+        self,
+        states: torch.Tensor,
+        combined_features: torch.Tensor,
+        chunk_mask: torch.Tensor,
+        pixel_values_videos: torch.Tensor | None,
+        video_mask: torch.Tensor | None,
+        input_features: torch.Tensor | None,
+        audio_mask: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """Computes each loss by name, in float32, as a mean over the next chunks that exist.
+
+        Args:
+            states: [B, K, m, D], outputs of the time model.
+            combined_features: [B, K, m, combiner width], the latent targets (taken without gradient).
+            chunk_mask, video_mask, audio_mask: [B, K] bool, what is really present.
+            pixel_values_videos: [B, K, F, C, H, W].
+            input_features: [B, K, S, M].
+
+        Returns:
+            `latent_loss`, `video_reconstruction_loss`, `audio_reconstruction_loss`, as far as they apply.
+        """
+        losses: dict[str, torch.Tensor] = {}
+        known, following = states[:, :-1], chunk_mask[:, :-1]
+        if self.latent_head is not None:
+            error = latent_error(self.latent_head(known), combined_features[:, 1:].detach(), self.latent_loss)
+            losses["latent_loss"] = masked_mean(error, following & chunk_mask[:, 1:])
+        if self.video_head is not None and pixel_values_videos is not None and video_mask is not None:
+            target = downsized_video(pixel_values_videos[:, 1:], self.video_size)
+            error = reconstruction_error(self.video_head(known), target)
+            losses["video_reconstruction_loss"] = masked_mean(error, following & video_mask[:, 1:])
+        if self.audio_head is not None and input_features is not None and audio_mask is not None:
+            target = nn.functional.adaptive_avg_pool2d(input_features[:, 1:].float(), self.audio_size).flatten(2)
+            error = reconstruction_error(self.audio_head(known), target)
+            losses["audio_reconstruction_loss"] = masked_mean(error, following & audio_mask[:, 1:])
+        return losses
+
+
+def latent_error(predicted: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
+    """[B, K−1, m, D] twice → [B, K−1]: 1 − cosine similarity, or the squared error, averaged over the features."""
+    predicted, target = predicted.float(), target.float()
+    if kind == "cosine":
+        return (1 - nn.functional.cosine_similarity(predicted, target, dim=-1)).mean(-1)
+    return (predicted - target).pow(2).mean((-1, -2))
+
+
+def reconstruction_error(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """[B, K−1, m, part] against [B, K−1, size] → squared error [B, K−1]."""
+    flat = predicted.float().flatten(2)[..., : target.shape[-1]]
+    return (flat - target).pow(2).mean(-1)
+
+
+def downsized_video(pixel_values_videos: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
+    """[B, K, F, C, H, W] → [B, K, C·f·h·w] by averaging over the cells of a grid of (f, h, w)."""
+    batch, chunks = pixel_values_videos.shape[:2]
+    video = pixel_values_videos.float().flatten(0, 1).transpose(1, 2)
+    return nn.functional.adaptive_avg_pool3d(video, size).flatten(1).unflatten(0, (batch, chunks))
+
+
+def masked_mean(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of `error` [B, K−1] where `mask` is set; 0 if it is set nowhere."""
+    weight = mask.to(error.dtype)
+    return (error * weight).sum() / weight.sum().clamp(min=1)

@@ -1,0 +1,384 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Mirasol: free-text answers about long videos with their sound (arXiv 2311.05698).
+
+What is special about the architecture:
+- the time-aligned part cuts video and audio into K chunks, encodes each chunk by itself (sparse tubes and spectrogram
+  patches, two ViTs), lets a Combiner turn both into m joint features and relates the chunks with an autoregressive
+  Transformer, so that cost grows linearly with the number of chunks and parameters do not grow;
+- the contextual part, a text decoder, is never synchronised with the media: it cross-attends to the chunk features.
+
+Shape legend: B batch, K chunks, F frames per chunk, C, H, W image, S spectrogram steps, M mel bins,
+P existing chunks, T tokens per chunk, m Combiner outputs, D width, L text length, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Cache
+from transformers.utils.generic import can_return_tuple
+
+from .audio_tower_mirasol import MirasolAudioModel
+from .base_mirasol import MirasolPreTrainedModel
+from .combiner_mirasol import MirasolCombiner
+from .configuration_mirasol import MirasolConfig
+from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
+from .input_checks_mirasol import check_media, check_text_against_media, check_text_length
+from .losses_mirasol import MirasolLossHeads
+from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
+from .text_decoder_mirasol import MirasolTextModel
+from .time_model_mirasol import MirasolTimeModel
+from .video_tower_mirasol import MirasolVideoModel
+
+
+class MirasolModel(MirasolPreTrainedModel):
+    """Towers, Combiner, time model and text decoder, without heads."""
+
+    config: MirasolConfig
+    input_modalities = ("video", "audio", "text")
+
+    def __init__(self, config: MirasolConfig) -> None:
+        super().__init__(config)
+        combiner, time, audio = config.combiner_config, config.time_config, config.audio_config
+        self.video_tower = MirasolVideoModel(config.video_config)
+        self.video_projection = nn.Linear(config.video_config.hidden_size, combiner.hidden_size)
+        self.audio_tower = MirasolAudioModel(audio) if audio is not None else None
+        self.audio_projection = nn.Linear(audio.hidden_size, combiner.hidden_size) if audio is not None else None
+        self.combiner = MirasolCombiner(combiner)
+        self.time_model = MirasolTimeModel(time, combiner)
+        self.language_model = MirasolTextModel(config.text_config, memory_width=time.hidden_size)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        assert isinstance(value, nn.Embedding)
+        self.language_model.embed_tokens = value
+
+    def encode_media(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        video_mask: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> MirasolMediaOutput:
+        """Encodes clips into the features that the text attends to.
+
+        Chunks that do not exist (both masks 0) and modalities that are missing are not computed, and never change
+        the result of what is present.
+
+        Args:
+            pixel_values_videos: [B, K, F, C, H, W], normalised frames; F may be 1 for still images.
+            input_features: [B, K, S, M], log-mel spectrograms.
+            video_mask, audio_mask: [B, K], 1 where the chunk has that modality; `None` for everywhere.
+
+        Returns:
+            `media_hidden_states` [B, K·m, D], `media_attention_mask` [B, K·m], `combined_features` [B, K, m, D].
+
+        Raises:
+            ValueError, TypeError: tensors that do not fit the configuration or each other.
+        """
+        shape = check_media(self.config, pixel_values_videos, input_features, video_mask, audio_mask)
+        video_mask = partial_mask(pixel_values_videos, video_mask, shape)
+        audio_mask = partial_mask(input_features, audio_mask, shape)
+        chunk_mask = None if video_mask is None or audio_mask is None else video_mask | audio_mask
+        if chunk_mask is not None and not bool(chunk_mask.any()):
+            return self.encode_nothing(shape)
+        video_tokens = self.encode_modality(self.video_tower, self.video_projection, pixel_values_videos, video_mask)
+        audio_tokens = self.encode_modality(self.audio_tower, self.audio_projection, input_features, audio_mask)
+        tokens, token_mask = self.join_modalities(
+            (video_tokens, video_mask), (audio_tokens, audio_mask), chunk_mask, shape
+        )
+        combined = self.combiner(tokens, video_tokens.shape[1], shape, token_mask, chunk_mask).last_hidden_state
+        states = self.time_model(combined, chunk_mask).last_hidden_state
+        features_per_chunk = combined.shape[2]
+        present = (
+            torch.ones(shape, device=states.device, dtype=torch.long) if chunk_mask is None else chunk_mask.long()
+        )
+        return MirasolMediaOutput(
+            media_hidden_states=states,
+            media_attention_mask=present.repeat_interleave(features_per_chunk, dim=1),
+            combined_features=combined,
+        )
+
+    def encode_nothing(self, shape: tuple[int, int]) -> MirasolMediaOutput:
+        """Features of a batch in which no chunk exists: zeros that the mask hides."""
+        (batch, chunks), slots = shape, self.config.combiner_config.num_output_tokens
+        weight = self.video_projection.weight
+        return MirasolMediaOutput(
+            media_hidden_states=weight.new_zeros(batch, chunks * slots, self.config.time_config.hidden_size),
+            media_attention_mask=torch.zeros(batch, chunks * slots, dtype=torch.long, device=weight.device),
+            combined_features=weight.new_zeros(batch, chunks, slots, self.config.combiner_config.hidden_size),
+        )
+
+    def encode_modality(
+        self,
+        tower: nn.Module | None,
+        projection: nn.Module | None,
+        media: torch.Tensor | None,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Encodes the chunks that have the modality: [B, K, …] → [existing, T, D]; T is 0 without the modality."""
+        if tower is None or projection is None or media is None:
+            width = self.config.combiner_config.hidden_size
+            return torch.empty(0, 0, width, device=self.device, dtype=self.video_projection.weight.dtype)
+        chunks = media.flatten(0, 1) if mask is None else media[mask]
+        if chunks.shape[0] == 0:
+            return self.encode_modality(None, None, None, None)
+        return projection(tower(chunks).last_hidden_state)
+
+    def join_modalities(
+        self,
+        video: tuple[torch.Tensor, torch.Tensor | None],
+        audio: tuple[torch.Tensor, torch.Tensor | None],
+        chunk_mask: torch.Tensor | None,
+        shape: tuple[int, int],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Lines up both modalities by existing chunk: tokens [P, T, D] and their mask [P, T] (`None`: all present)."""
+        total = shape[0] * shape[1] if chunk_mask is None else int(chunk_mask.sum())
+        tokens, masks = [], []
+        for states, mask in (video, audio):
+            if states.shape[1] == 0:
+                tokens.append(states.new_zeros(total, 0, states.shape[2]))
+                continue
+            if mask is None or states.shape[0] == total:
+                tokens.append(states)
+                masks.append(torch.ones(states.shape[:2], device=states.device, dtype=torch.bool))
+                continue
+            rows = mask.flatten() if chunk_mask is None else mask[chunk_mask]
+            padded = states.new_zeros(total, *states.shape[1:])
+            padded[rows] = states
+            tokens.append(padded)
+            masks.append(rows[:, None].expand(-1, states.shape[1]))
+        everywhere = all(states.shape[0] in (0, total) for states, _ in (video, audio))
+        return torch.cat(tokens, dim=1), None if everywhere else torch.cat(masks, dim=1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        video_mask: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        media_hidden_states: torch.Tensor | None = None,
+        media_attention_mask: torch.Tensor | None = None,
+        media_index: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> MirasolModelOutput:
+        """Runs text against media; without media it is a plain language model.
+
+        Args:
+            input_ids: [B, L] (or `inputs_embeds` [B, L, D]).
+            attention_mask: [B, past + L], 0 at padding.
+            pixel_values_videos, input_features, video_mask, audio_mask: as in `encode_media`; ignored where
+                `media_hidden_states` is given.
+            media_hidden_states: [clips, K·m, D] from `encode_media`.
+            media_attention_mask: [clips, K·m].
+            media_index: [B], the clip that each text row is about; by default row i is about clip i.
+            position_ids: [B, L].
+            past_key_values: an `EncoderDecoderCache`; once filled, the media may be left out.
+        """
+        text = input_ids if input_ids is not None else inputs_embeds
+        if text is None:
+            raise ValueError("give input_ids [B, L] or inputs_embeds; encode_media() encodes media without text")
+        if position_ids is None:  # given positions may restart within a row that packs several texts
+            check_text_length(text.shape[1], self.config.text_config.max_position_embeddings)
+        media = MirasolMediaOutput(media_hidden_states, media_attention_mask)
+        if media_hidden_states is None and (pixel_values_videos is not None or input_features is not None):
+            media = self.encode_media(pixel_values_videos, input_features, video_mask, audio_mask)
+        memory, memory_mask = media.media_hidden_states, media.media_attention_mask
+        if memory is not None:
+            width = self.config.time_config.hidden_size
+            check_text_against_media(text, memory, memory_mask, width, media_index is not None)
+        if media_index is not None:
+            memory = None if memory is None else memory[media_index]
+            memory_mask = None if memory_mask is None else memory_mask[media_index]
+        decoded = self.language_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            media_hidden_states=memory,
+            media_attention_mask=memory_mask,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return MirasolModelOutput(
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            hidden_states=decoded.hidden_states,
+            attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            media_hidden_states=media.media_hidden_states,
+            media_attention_mask=media.media_attention_mask,
+            combined_features=media.combined_features,
+        )
+
+
+def partial_mask(media: torch.Tensor | None, mask: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor | None:
+    """A bool [B, K] mask of what is present, or `None` where everything is (then nothing needs to be gathered)."""
+    if media is None:
+        return torch.zeros(shape, dtype=torch.bool, device=mask.device if mask is not None else None)
+    if mask is None:
+        return None
+    mask = mask.to(device=media.device, dtype=torch.bool)
+    return None if bool(mask.all()) else mask
+
+
+class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationMixin):
+    """Mirasol with its language-modelling head, its media losses and `generate()`."""
+
+    config: MirasolConfig
+    input_modalities = ("video", "audio", "text")
+    output_modalities = ("text",)
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: MirasolConfig) -> None:
+        super().__init__(config)
+        self.model = MirasolModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.loss_heads = MirasolLossHeads(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def encode_media(self, *args: Any, **kwargs: Any) -> MirasolMediaOutput:
+        """See `MirasolModel.encode_media`."""
+        return self.model.encode_media(*args, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        video_mask: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        media_hidden_states: torch.Tensor | None = None,
+        media_attention_mask: torch.Tensor | None = None,
+        media_index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> MirasolConditionalGenerationOutput:
+        """Runs text against media and, with `labels`, computes the losses.
+
+        Args:
+            labels: [B, L], tokens to predict, −100 where none is (prompt and padding). They are shifted inside.
+            logits_to_keep: compute logits for the last that many positions only; 0 for all.
+
+        The other arguments are those of `MirasolModel.forward`.
+
+        Returns:
+            `logits` [B, L, V]; with `labels` also `loss` and, as far as their weights are not 0 and media are given
+            as raw tensors, `text_loss`, `latent_loss`, `video_reconstruction_loss`, `audio_reconstruction_loss`.
+        """
+        if labels is not None and use_cache is None:
+            use_cache = False  # training decodes nothing; with a cache, packed texts would see each other
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values_videos=pixel_values_videos,
+            input_features=input_features,
+            video_mask=video_mask,
+            audio_mask=audio_mask,
+            media_hidden_states=media_hidden_states,
+            media_attention_mask=media_attention_mask,
+            media_index=media_index,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        losses: dict[str, torch.Tensor] = {}
+        if labels is not None:
+            raw = dict(zip(RAW_MEDIA, (pixel_values_videos, input_features, video_mask, audio_mask), strict=True))
+            losses = self.compute_losses(logits, labels, outputs, raw, **kwargs)
+        return MirasolConditionalGenerationOutput(
+            loss=losses.pop("loss", None),
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+            media_hidden_states=outputs.media_hidden_states,
+            media_attention_mask=outputs.media_attention_mask,
+            combined_features=outputs.combined_features,
+            **losses,
+        )
+
+    def compute_losses(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        outputs: MirasolModelOutput,
+        raw: dict[str, torch.Tensor | None],
+        **kwargs: Any,
+    ) -> dict[str, torch.Tensor]:
+        """All losses by name and their weighted sum as `loss`.
+
+        With `num_items_in_batch` (the Trainer's count of labels over all accumulated steps) the text loss is a share
+        of the accumulated batch; the media losses are then weighted by the same share.
+        """
+        vocab_size = self.config.text_config.vocab_size
+        losses = {"text_loss": self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)}
+        if outputs.combined_features is not None:
+            losses.update(self.media_losses(outputs, raw))
+        share: torch.Tensor | float = 1.0
+        items = kwargs.get("num_items_in_batch")
+        if items is not None:
+            share = (labels[:, 1:] != -100).sum() / items
+        weighted = [
+            (1.0 if name == "text_loss" else share) * getattr(self.config, f"{name}_weight") * value
+            for name, value in losses.items()
+        ]
+        return {"loss": torch.stack([value.float() for value in weighted]).sum(), **losses}
+
+    def media_losses(
+        self, outputs: MirasolModelOutput, raw: dict[str, torch.Tensor | None]
+    ) -> dict[str, torch.Tensor]:
+        combined, states = outputs.combined_features, outputs.media_hidden_states
+        assert combined is not None and states is not None and outputs.media_attention_mask is not None
+        shape = (combined.shape[0], combined.shape[1])
+        if shape[1] < 2:
+            return {}
+        present = {}
+        for name, media in (("video_mask", raw["pixel_values_videos"]), ("audio_mask", raw["input_features"])):
+            mask = raw[name]
+            present[name] = torch.ones(shape, dtype=torch.bool, device=states.device) if mask is None else mask.bool()
+            present[name] = present[name] if media is not None else None  # type: ignore[assignment]
+        return self.loss_heads(
+            states.unflatten(1, combined.shape[1:3]),
+            combined,
+            outputs.media_attention_mask.unflatten(1, combined.shape[1:3])[..., 0].bool(),
+            raw["pixel_values_videos"],
+            present["video_mask"],
+            raw["input_features"],
+            present["audio_mask"],
+        )
+
+
+__all__ = ["MirasolForConditionalGeneration", "MirasolModel", "MirasolPreTrainedModel"]

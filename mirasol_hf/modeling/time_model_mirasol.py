@@ -1,0 +1,84 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Time model: an autoregressive Transformer over the Combiner features of all chunks (paper, section 3.3).
+
+Shape legend: B batch, K chunks, m features per chunk, D width.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, MirasolRotaryEmbedding, sincos_positions
+from .base_mirasol import MirasolMediaPart, fill_normal
+from .combiner_mirasol import block_causal_context
+from .configuration_mirasol import MirasolCombinerConfig, MirasolTimeConfig
+
+
+class MirasolTimeEmbeddings(nn.Module):
+    """Projects Combiner features to the time model's width and marks slot and chunk; masks at random in training."""
+
+    def __init__(self, config: MirasolTimeConfig, combiner_config: MirasolCombinerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.projection = nn.Linear(combiner_config.hidden_size, config.hidden_size)
+        self.slot_embedding = nn.Parameter(torch.zeros(combiner_config.num_output_tokens, config.hidden_size))
+        self.mask_token = nn.Parameter(torch.zeros(config.hidden_size)) if config.mask_ratio > 0 else None
+
+    def init_own_tensors(self, std: float) -> None:
+        fill_normal(self.slot_embedding, std)
+        if self.mask_token is not None:
+            fill_normal(self.mask_token, std)
+
+    def forward(self, combined_features: torch.Tensor) -> torch.Tensor:
+        """[B, K, m, combiner width] → [B, K·m, D]."""
+        hidden_states = self.projection(combined_features)
+        if self.training and self.mask_token is not None:
+            masked = torch.rand(hidden_states.shape[:-1], device=hidden_states.device) < self.config.mask_ratio
+            hidden_states = torch.where(masked[..., None], self.mask_token.to(hidden_states), hidden_states)
+        chunks = torch.arange(hidden_states.shape[1], dtype=torch.float32, device=hidden_states.device)
+        positions = sincos_positions(chunks[:, None], self.config.hidden_size)
+        return (hidden_states + self.slot_embedding + positions[:, None].to(hidden_states)).flatten(1, 2)
+
+
+class MirasolTimeModel(MirasolMediaPart):
+    """Transformer over K·m features, block-causal by chunk: a chunk sees itself and earlier chunks."""
+
+    config: MirasolTimeConfig
+    base_model_prefix = "time_model"
+    _can_record_outputs = {
+        "hidden_states": MirasolEncoderLayer,
+        "attentions": OutputRecorder(MirasolAttention, index=1),
+    }
+
+    def __init__(self, config: MirasolTimeConfig, combiner_config: MirasolCombinerConfig) -> None:
+        super().__init__(config)
+        self.embeddings = MirasolTimeEmbeddings(config, combiner_config)
+        self.rotary_emb = MirasolRotaryEmbedding(config)
+        self.build_stack(config)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self, combined_features: torch.Tensor, chunk_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutput:
+        """Relates chunks in time.
+
+        Args:
+            combined_features: [B, K, m, combiner width].
+            chunk_mask: [B, K], 0 at chunks that do not exist; nobody attends to them.
+
+        Returns:
+            `last_hidden_state` [B, K·m, D].
+        """
+        features_per_chunk = combined_features.shape[2]
+        hidden_states = self.embeddings(combined_features)
+        token_mask = None if chunk_mask is None else chunk_mask.repeat_interleave(features_per_chunk, dim=1)
+        mask, rotary = block_causal_context(
+            self, hidden_states, token_mask, features_per_chunk, self.config.attention_window
+        )
+        return BaseModelOutput(last_hidden_state=self.run_stack(hidden_states, mask, rotary, **kwargs))
