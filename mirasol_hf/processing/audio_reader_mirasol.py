@@ -1,0 +1,309 @@
+"""Reading the sound of wanted windows as one channel at the model's rate.
+
+Every decoded piece is put where its time stamp says; within a run samples are counted, so that rounded time stamps
+neither stretch nor tear the sound.
+"""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from .demux_mirasol import (
+    AudioIndex,
+    add_problem,
+    decode_packet,
+    open_container,
+    packets,
+    prepare_codec,
+    stream_at,
+)
+from .media_limits_mirasol import MediaLimits
+from .media_source_mirasol import MediaSource
+
+Samples = npt.NDArray[np.float32]
+
+# Decoders need some packets before the first wanted sample to reach their full state.
+_PREROLL_SECONDS = 0.5
+# Containers whose index leads to the right packet; others are read from the start.
+_SEEKABLE = {"mov", "matroska", "webm", "wav", "w64", "avi", "flac"}
+# A jump in the time stamps beyond the first value, or a lasting difference beyond the second, restarts the count.
+_HARD_SECONDS = 0.04
+_SOFT_SECONDS = 0.004
+_LOUDEST = 1e3
+
+
+class AudioReader:
+    """Mono samples of one audio stream.
+
+    Args:
+        source: the file.
+        index: its sound, from `index_media`.
+        origin: the container's second that counts as 0.
+        formats: names of the container.
+        limits: bounds of the file.
+        problems: list that what goes wrong is added to.
+        sampling_rate: samples per second that come out.
+    """
+
+    def __init__(
+        self,
+        source: MediaSource,
+        index: AudioIndex,
+        origin: float,
+        formats: str,
+        limits: MediaLimits,
+        problems: list[str],
+        sampling_rate: int = 16000,
+    ) -> None:
+        self.source = source
+        self.index = index
+        self.origin = origin
+        self.formats = set(formats.split(","))
+        self.limits = limits
+        self.problems = problems
+        self.sampling_rate = sampling_rate
+
+    def read(self, ranges: npt.ArrayLike) -> Iterator[tuple[int, Samples]]:
+        """The sound of each range of samples, one after the other, holding no more than one of them.
+
+        Args:
+            ranges: int64 `[K, 2]` first and one-past-last sample, counted from second 0; ascending, not overlapping.
+
+        Yields:
+            Position of the first sample that is there and float32 `[n]`; gaps inside are zero, an empty array means
+            that there is no sound in the range.
+        """
+        wanted = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
+        pieces = self._pieces(int(wanted[0, 0]), int(wanted[-1, 1])) if len(wanted) else iter(())
+        held: tuple[int, Samples] | None = None
+        for begin, end in wanted.tolist():
+            found: list[tuple[int, Samples]] = []
+            while True:
+                held = held if held is not None else next(pieces, None)
+                if held is None or held[0] >= end:
+                    break
+                position, data = held
+                part = data[max(0, begin - position) : end - position]
+                if len(part):
+                    found.append((max(position, begin), part))
+                held = (end, data[end - position :]) if position + len(data) > end else None
+            yield _joined(begin, found)
+
+    def _pieces(self, begin: int, end: int) -> Iterator[tuple[int, Samples]]:
+        """Consecutive runs of samples that overlap `[begin, end)`, cleaned, never going back."""
+        front = begin
+        for position, data in self._resampled(begin / self.sampling_rate, end / self.sampling_rate):
+            if position + len(data) <= front:
+                continue
+            data = data[max(0, front - position) :]
+            position = max(front, position)
+            front = position + len(data)
+            if not bool(np.all(np.abs(data) <= _LOUDEST)):
+                add_problem(self.problems, "the sound has samples that are not finite or absurdly loud; they are cut")
+                data = np.clip(np.nan_to_num(data, nan=0.0, posinf=_LOUDEST, neginf=-_LOUDEST), -1.0, 1.0)
+            yield position, data
+
+    def _resampled(self, begin: float, end: float) -> Iterator[tuple[int, Samples]]:
+        run: _Run | None = None
+        first = True
+        for frame, start in self._frames(begin, end):
+            if run is not None and not run.takes(frame, start):
+                yield from run.finish()
+                run = None
+            if run is None:
+                if first:
+                    frame, start = self._on_grid(frame, start)
+                run, first = _Run(frame, start, self.sampling_rate), False
+            yield from run.push(frame)
+        if run is not None:
+            yield from run.finish()
+
+    def _on_grid(self, frame: Any, start: float) -> tuple[Any, float]:
+        """Cut the first frame after a seek so that it begins at an instant that both rates share.
+
+        Only then do the samples of a span lie exactly where reading the whole file would have put them.
+        """
+        rate = frame.sample_rate
+        period = rate // math.gcd(rate, self.sampling_rate)
+        anchor = self.index.start - self.origin
+        place = round((start - anchor) * rate)
+        skip = -place % period
+        if place <= 0 or not 0 < skip < frame.samples:
+            return frame, start
+        samples = frame.to_ndarray()
+        width = 1 if samples.shape[0] > 1 else frame.layout.nb_channels
+        try:
+            rest = np.ascontiguousarray(samples[:, skip * width :])
+            cut = av.AudioFrame.from_ndarray(rest, format=frame.format.name, layout=frame.layout.name)
+        except ValueError:
+            return frame, start
+        cut.sample_rate = rate
+        return cut, anchor + (place + skip) / rate
+
+    def _frames(self, begin: float, end: float) -> Iterator[tuple[Any, float]]:
+        """Decoded frames that matter for `[begin, end)` seconds, each with its start in seconds of the file."""
+        with open_container(self.source, self.limits) as container:
+            stream = stream_at(container, self.index.stream)
+            prepare_codec(stream, self.limits)
+            self._seek(container, stream, begin)
+            clock = self.index.start - self.origin
+            idle = 0
+            for packet in self._packets_and_flush(container, stream):
+                if packet is not None and self._skippable(packet, begin):
+                    continue
+                if packet is not None and self._behind(packet, end):
+                    return
+                idle += 1
+                for frame in self._decode(stream, packet):
+                    if frame.samples == 0 or not self._allowed(frame):
+                        continue
+                    idle = 0
+                    if frame.pts is not None and frame.time_base is not None:
+                        clock = float(frame.pts * frame.time_base) - self.origin
+                    yield frame, clock
+                    clock += frame.samples / frame.sample_rate
+                    if clock > end + _PREROLL_SECONDS:
+                        return
+                if idle > self.limits.max_idle_packets:
+                    add_problem(self.problems, "the sound was given up after packets without a sample")
+                    return
+
+    def _seek(self, container: Any, stream: Any, begin: float) -> None:
+        target = begin - 2 * _PREROLL_SECONDS
+        if target <= max(0.0, self.index.start - self.origin) or not self.formats & _SEEKABLE:
+            return
+        try:
+            container.seek(int((target + self.origin) / stream.time_base), stream=stream)
+        except (av.FFmpegError, OSError):
+            container.seek(0)
+
+    def _skippable(self, packet: Any, begin: float) -> bool:
+        """Whether a packet lies so far before the wanted sound that it need not be decoded."""
+        if packet.pts is None:
+            return False
+        end = float((packet.pts + max(packet.duration or 0, 0)) * packet.time_base) - self.origin
+        return end < begin - _PREROLL_SECONDS and bool(packet.duration)
+
+    def _behind(self, packet: Any, end: float) -> bool:
+        return packet.pts is not None and float(packet.pts * packet.time_base) - self.origin > end + _PREROLL_SECONDS
+
+    def _decode(self, stream: Any, packet: Any | None) -> list[Any]:
+        try:
+            return decode_packet(packet) if packet is not None else list(stream.codec_context.decode(None))
+        except (av.FFmpegError, ValueError):
+            add_problem(self.problems, "some of the sound is damaged")
+            return []
+
+    def _allowed(self, frame: Any) -> bool:
+        limits = self.limits
+        inside = limits.min_sampling_rate <= frame.sample_rate <= limits.max_sampling_rate
+        return inside and frame.layout.nb_channels <= limits.max_channels
+
+    def _packets_and_flush(self, container: Any, stream: Any) -> Iterator[Any | None]:
+        for packet in packets(container, [stream], self.source, self.problems):
+            self.source.check_deadline()
+            yield packet
+        yield None
+
+
+class _Run:
+    """Sound without a gap: one resampler, samples counted from the first time stamp."""
+
+    def __init__(self, frame: Any, start: float, rate: int) -> None:
+        self.kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        self.start = start
+        self.taken = 0
+        self.drift = 0.0
+        self.position = round(start * rate)
+        self.rate = rate
+        self.resampler = self._new_resampler()
+        self.mix_here = False
+
+    def _new_resampler(self) -> Any:
+        # Without a ceiling the mix of loud channels would exceed full scale, by 3 dB for plain stereo.
+        return av.AudioResampler(format="flt", layout="mono", rate=self.rate, options={"rematrix_maxval": "1.0"})
+
+    def takes(self, frame: Any, start: float) -> bool:
+        """Whether the frame continues this run."""
+        if (frame.format.name, frame.layout.name, frame.sample_rate) != self.kind:
+            return False
+        late = start - (self.start + self.taken / frame.sample_rate)
+        self.drift = 0.9 * self.drift + 0.1 * late
+        return abs(late) <= _HARD_SECONDS and abs(self.drift) <= _SOFT_SECONDS
+
+    def push(self, frame: Any) -> Iterator[tuple[int, Samples]]:
+        """Resampled pieces that are ready."""
+        frame.pts = self.taken
+        frame.time_base = Fraction(1, frame.sample_rate)
+        if not self.mix_here:
+            try:
+                out = self.resampler.resample(frame)
+            except (av.FFmpegError, ValueError):
+                # A channel layout that FFmpeg has no mixing matrix for.
+                self.resampler, self.mix_here = self._new_resampler(), True
+        if self.mix_here:
+            out = self.resampler.resample(_mixed(frame))
+        self.taken += frame.samples
+        yield from self._placed(out)
+
+    def finish(self) -> Iterator[tuple[int, Samples]]:
+        """What the resampler still holds."""
+        yield from self._placed(self.resampler.resample(None))
+
+    def _placed(self, frames: list[Any]) -> Iterator[tuple[int, Samples]]:
+        for frame in frames:
+            if frame is not None and frame.samples:
+                data = frame.to_ndarray().reshape(-1).astype(np.float32, copy=False)
+                yield self.position, data
+                self.position += len(data)
+
+
+def _mixed(frame: Any) -> Any:
+    """The frame with its channels averaged into one, float32."""
+    samples = frame.to_ndarray()
+    if samples.shape[0] == 1:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    scale = 1.0 if samples.dtype.kind == "f" else 1.0 / float(np.iinfo(samples.dtype).max)
+    shift = 0.5 if samples.dtype == np.uint8 else 0.0
+    mono = (samples.astype(np.float64).mean(0, keepdims=True) * scale - shift) * (2.0 if shift else 1.0)
+    out = av.AudioFrame.from_ndarray(mono.astype(np.float32), format="flt", layout="mono")
+    out.sample_rate, out.pts, out.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return out
+
+
+def _joined(begin: int, found: list[tuple[int, Samples]]) -> tuple[int, Samples]:
+    """One array from pieces in order, zeros between them."""
+    if not found:
+        return begin, np.zeros(0, dtype=np.float32)
+    if len(found) == 1:
+        return found[0]
+    first, last = found[0][0], found[-1][0] + len(found[-1][1])
+    whole = np.zeros(last - first, dtype=np.float32)
+    for position, part in found:
+        whole[position - first : position - first + len(part)] = part
+    return first, whole
+
+
+def resample_array(waveform: Samples, rate: int, to_rate: int) -> Samples:
+    """Bring a mono waveform to another rate with the same resampler that files go through.
+
+    Args:
+        waveform: float32 `[n]`.
+        rate: its samples per second.
+        to_rate: samples per second that come out.
+
+    Returns:
+        float32 `[round(n * to_rate / rate)]`, up to one sample.
+    """
+    if rate == to_rate or len(waveform) == 0:
+        return waveform
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform.reshape(1, -1)), format="flt", layout="mono")
+    frame.sample_rate = rate
+    run = _Run(frame, 0.0, to_rate)
+    parts = [data for _, data in (*run.push(frame), *run.finish())]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)

@@ -1,0 +1,414 @@
+"""Opening a container, choosing its streams, and the times of everything in them.
+
+The packets of both streams are listed once without decoding. Headers are not trusted: frame counts, frame rates and
+durations in them are often wrong, the time stamps of packets seldom.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from statistics import median
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.stream import Discard, Disposition
+
+from .box_scan_mirasol import check_boxes
+from .media_limits_mirasol import MediaError, MediaLimits
+from .media_source_mirasol import MediaSource
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Progress = Callable[[float], None]
+
+# A last frame that claims to stay longer than this is given the usual duration instead.
+_LONGEST_FRAME_SECONDS = 3600.0
+# Sound packets that may be decoded to learn when the sound really starts.
+_PACKETS_TO_FIRST_SOUND = 64
+_DEMUX_FAILURES = 16
+_CLOCK_ROUNDING = 0.05
+_JUMP_SECONDS = 3600.0
+_SMALL_BYTES = 2**28
+
+
+@dataclass
+class VideoIndex:
+    """Every visible frame of a video stream as its packets announce it.
+
+    Attributes:
+        stream: index of the stream in the container.
+        time_base: seconds per tick.
+        timed: False if the stream has no time stamps; then ticks are counted out at the nominal rate.
+        pts: int64 `[N]`, ascending presentation times in ticks.
+        keys: int64 `[n, 2]`, presentation and decoding time of the frames that reading can start at, ascending.
+        end: the tick at which the last frame leaves the screen.
+        pixel_ratio: width of a stored pixel divided by its height.
+    """
+
+    stream: int
+    time_base: Fraction
+    timed: bool
+    pts: IntArray
+    keys: IntArray
+    end: int
+    pixel_ratio: float = 1.0
+
+    def seconds(self, ticks: npt.ArrayLike) -> FloatArray:
+        """Ticks in seconds of the container's clock."""
+        return np.asarray(np.asarray(ticks, dtype=np.float64) * float(self.time_base))
+
+
+@dataclass
+class AudioIndex:
+    """When a sound stream begins and ends, in seconds of the container's clock."""
+
+    stream: int
+    sampling_rate: int
+    channels: int
+    start: float
+    end: float
+
+
+@dataclass
+class MediaIndex:
+    """What a file holds.
+
+    Attributes:
+        video: pictures, or None.
+        audio: sound, or None.
+        format: names of the container.
+        origin: second 0 of the file on the container's clock, the earliest start of its streams.
+        duration: seconds from there to the end of the stream that ends last.
+        problems: what is wrong with the file, in words.
+    """
+
+    video: VideoIndex | None = None
+    audio: AudioIndex | None = None
+    format: str = ""
+    origin: float = 0.0
+    duration: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def open_container(source: MediaSource, limits: MediaLimits) -> Any:
+    """Open a checked source with FFmpeg behind the protective options.
+
+    Returns:
+        `av.container.InputContainer`; codecs are not open yet, so their options can still be set.
+
+    Raises:
+        MediaError: if FFmpeg does not recognise the file.
+    """
+    source.seek(0)
+    options = {
+        "format_whitelist": limits.formats,
+        "protocol_whitelist": "none",
+        "max_streams": str(limits.max_streams),
+        "max_pixels": str(limits.max_pixels),
+        "max_samples": str(limits.max_sampling_rate),
+    }
+    try:
+        return av.open(source, mode="r", options=options, metadata_errors="replace", buffer_size=1 << 16)
+    except (av.FFmpegError, UnicodeError) as error:
+        raise MediaError(f"{source.label}: not a readable media file ({_cause(error)})") from error
+
+
+def index_media(source: MediaSource, limits: MediaLimits, progress: Progress | None = None) -> MediaIndex:
+    """List the packets of the picture and of the sound.
+
+    Args:
+        source: the file.
+        limits: its bounds.
+        progress: called with the fraction of the file that is listed.
+
+    Raises:
+        MediaError: if the file holds neither pictures nor sound, or exceeds a limit.
+    """
+    check_boxes(source, limits)
+    with open_container(source, limits) as container:
+        index = MediaIndex(format=container.format.name)
+        video = _choose(container.streams.video, index.problems, "video")
+        audio = _choose(container.streams.audio, index.problems, "audio")
+        audio = audio if audio is None or _audio_allowed(audio, limits, index.problems) else None
+        chosen = [stream for stream in (video, audio) if stream is not None]
+        if chosen:
+            _keep_only(container, chosen)
+            _list_packets(container, video, audio, source, limits, index, progress)
+            _note_missing_end(container, index)
+            _set_span(container, index)
+            _check_expansion(source, limits, index)
+    if index.video is None and index.audio is None:
+        raise MediaError("; ".join([f"{source.label}: neither pictures nor sound can be read", *index.problems]))
+    if index.duration > limits.max_duration:
+        raise MediaError(
+            f"{source.label}: lasts {index.duration:.0f} s, more than MediaLimits.max_duration={limits.max_duration:g}"
+        )
+    return index
+
+
+def packets(
+    container: Any, streams: list[Any], source: MediaSource, problems: list[str] | None = None
+) -> Iterator[Any]:
+    """Packets of the streams in file order, past damaged places, without the empty ones that end a stream."""
+    failures = 0
+    while failures < _DEMUX_FAILURES:
+        try:
+            for packet in container.demux(streams):
+                if packet.size:
+                    yield packet
+            return
+        except (EOFError, av.error.EOFError):
+            break
+        except av.FFmpegError as error:
+            source.check_deadline()
+            failures += 1
+            cause = _cause(error)
+    if problems is not None:
+        add_problem(problems, f"reading stopped early ({cause if failures else 'end of file inside a packet'})")
+
+
+def decode_packet(packet: Any) -> list[Any]:
+    """Frames of one packet; a packet that cannot be decoded raises `av.FFmpegError` and reading can go on."""
+    return list(packet.decode())
+
+
+def add_problem(problems: list[str], text: str) -> None:
+    """Note a problem once."""
+    if text not in problems:
+        problems.append(text)
+
+
+def prepare_codec(stream: Any, limits: MediaLimits) -> None:
+    """Set the limits and threads of a stream's decoder; call before its first packet is decoded."""
+    context = stream.codec_context
+    # The options given on opening reach the probe only, not the decoders used later.
+    context.options = {"max_pixels": str(limits.max_pixels), "max_samples": str(limits.max_sampling_rate)}
+    large = stream.type == "video" and context.width * context.height > 320 * 240
+    context.thread_type = "AUTO" if large else "NONE"
+    context.thread_count = limits.max_threads if large else 1
+
+
+def stream_at(container: Any, index: int) -> Any:
+    """The stream of that index; all others are skipped by the demuxer."""
+    stream = container.streams[index]
+    _keep_only(container, [stream])
+    return stream
+
+
+def _keep_only(container: Any, chosen: list[Any]) -> None:
+    wanted = {stream.index for stream in chosen}
+    for stream in container.streams:
+        if stream.index not in wanted:
+            stream.discard = Discard.all
+
+
+def _choose(streams: Any, problems: list[str], kind: str) -> Any | None:
+    """The default stream of a kind, else the first; never cover art, never one without a decoder."""
+    real = [s for s in streams if not s.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)]
+    usable = [s for s in real if s.codec_context is not None]
+    if len(usable) < len(real):
+        add_problem(problems, f"a {kind} stream has no decoder")
+    default = [s for s in usable if s.disposition & Disposition.default]
+    return (default or usable or [None])[0]
+
+
+def _audio_allowed(stream: Any, limits: MediaLimits, problems: list[str]) -> bool:
+    context = stream.codec_context
+    rate, channels = context.sample_rate or 0, context.channels or 0
+    if not limits.min_sampling_rate <= rate <= limits.max_sampling_rate:
+        add_problem(problems, f"the sound has {rate} samples per second, outside the limits")
+        return False
+    if not 1 <= channels <= limits.max_channels:
+        add_problem(problems, f"the sound has {channels} channels, outside the limits")
+        return False
+    return True
+
+
+class _VideoLister:
+    """Collects the packets of the video stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.pts: list[int] = []
+        self.keys: list[tuple[int, int]] = []
+        self.durations: list[int] = []
+        self.untimed = 0
+        self.last_end = (0, 0)
+
+    def add(self, packet: Any) -> None:
+        pts = packet.pts if packet.pts is not None else packet.dts
+        duration = max(packet.duration or 0, 0)
+        if pts is None:
+            self.untimed += 1
+            self.durations.append(duration)
+            return
+        if packet.is_keyframe:
+            self.keys.append((pts, min(pts, packet.dts if packet.dts is not None else pts)))
+        if not packet.is_discard:
+            self.pts.append(pts)
+            self.durations.append(duration)
+            self.last_end = max(self.last_end, (pts, duration)) if len(self.pts) > 1 else (pts, duration)
+
+    def index(self) -> VideoIndex | None:
+        time_base = self.stream.time_base or Fraction(1, 90000)
+        if self.untimed > len(self.pts):
+            return self._counted(self.untimed + len(self.pts))
+        if not self.pts:
+            return None
+        pts = np.sort(np.asarray(self.pts, dtype=np.int64))
+        usual = int(median(self.durations)) or self._usual_gap(pts, time_base)
+        last = self.last_end[1] or usual
+        if last * time_base > _LONGEST_FRAME_SECONDS:
+            last = usual if usual * time_base <= _LONGEST_FRAME_SECONDS else self._usual_gap(pts, time_base)
+        keys = np.asarray(sorted(self.keys), dtype=np.int64).reshape(-1, 2)
+        ratio = float(self.stream.sample_aspect_ratio or 1)
+        return VideoIndex(self.stream.index, time_base, True, pts, keys, int(pts[-1]) + last, ratio)
+
+    def _counted(self, frames: int) -> VideoIndex:
+        """A stream without time stamps: frames follow each other at the nominal rate."""
+        rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        pts = np.arange(frames, dtype=np.int64)
+        return VideoIndex(self.stream.index, 1 / Fraction(rate), False, pts, np.zeros((0, 2), np.int64), frames)
+
+    @staticmethod
+    def _usual_gap(pts: IntArray, time_base: Fraction) -> int:
+        gaps = np.diff(pts)
+        gaps = gaps[gaps > 0]
+        return int(np.median(gaps)) if len(gaps) else max(1, round(Fraction(1, 25) / time_base))
+
+
+class _AudioLister:
+    """Collects the packets of the audio stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.first: float | None = None
+        self.decoded: float | None = None
+        self.end = 0.0
+        self.tries = 0
+        self.packets = 0
+
+    def add(self, packet: Any) -> None:
+        self.packets += 1
+        tick = float(self.stream.time_base or packet.time_base)
+        pts = packet.pts if packet.pts is not None else packet.dts
+        start = pts * tick if pts is not None else self.end
+        end = start + max(packet.duration or 0, 0) * tick
+        self.end = end if self.packets == 1 else max(self.end, end)
+        if not packet.is_discard:
+            self.first = start if self.first is None else min(self.first, start)
+        # Encoder delay is cut off by the decoder, so only the first decoded frame says when the sound starts. Hidden
+        # packets are decoded too: the decoder drops their samples itself.
+        if self.decoded is None and self.tries < _PACKETS_TO_FIRST_SOUND:
+            self.tries += not packet.is_discard
+            self._decode(packet)
+
+    def _decode(self, packet: Any) -> None:
+        try:
+            frames = decode_packet(packet)
+        except (av.FFmpegError, ValueError):
+            return
+        for frame in frames:
+            if frame.samples and self.decoded is None:
+                self.decoded = frame.pts * float(frame.time_base) if frame.pts is not None else self.first
+
+    def index(self) -> AudioIndex | None:
+        if self.first is None or (self.decoded is None and self.tries):
+            return None
+        start = self.decoded if self.decoded is not None else self.first
+        context = self.stream.codec_context
+        return AudioIndex(self.stream.index, context.sample_rate, context.channels, start, max(self.end, start))
+
+
+def _list_packets(
+    container: Any,
+    video: Any | None,
+    audio: Any | None,
+    source: MediaSource,
+    limits: MediaLimits,
+    index: MediaIndex,
+    progress: Progress | None,
+) -> None:
+    listers: dict[int, Any] = {}
+    if video is not None:
+        listers[video.index] = _VideoLister(video)
+    if audio is not None:
+        prepare_codec(audio, limits)
+        listers[audio.index] = _AudioLister(audio)
+    for count, packet in enumerate(packets(container, [s for s in (video, audio) if s], source, index.problems)):
+        listers[packet.stream_index].add(packet)
+        if count >= limits.max_packets:
+            raise MediaError(f"{source.label}: more than MediaLimits.max_packets={limits.max_packets} packets")
+        if packet.is_corrupt:
+            add_problem(index.problems, "some packets are damaged or cut off")
+        if count % 256 == 0:
+            source.check_deadline()
+            if progress is not None:
+                progress(min(1.0, source.tell() / source.size))
+    if video is not None:
+        index.video = listers[video.index].index()
+        if index.video is None:
+            add_problem(index.problems, "the video stream holds no picture")
+    if audio is not None:
+        index.audio = listers[audio.index].index()
+        if index.audio is None:
+            add_problem(index.problems, "the audio stream holds no sound that can be decoded")
+
+
+def _set_span(container: Any, index: MediaIndex) -> None:
+    """Second 0 and the length of the file."""
+    spans = []
+    if index.video is not None:
+        spans.append((float(index.video.seconds(index.video.pts[0])), float(index.video.seconds(index.video.end))))
+    if index.audio is not None:
+        spans.append((index.audio.start, index.audio.end))
+    if not spans:
+        return
+    index.origin = min(start for start, _ in spans)
+    if container.start_time is not None:
+        # The container's own start differs by a rounding of its clock; a far one belongs to another stream.
+        declared = container.start_time / av.time_base
+        index.origin = declared if abs(declared - index.origin) < _CLOCK_ROUNDING else index.origin
+    index.duration = max(end for _, end in spans) - index.origin
+    if index.video is not None and bool(np.any(np.diff(index.video.pts) * index.video.time_base > _JUMP_SECONDS)):
+        add_problem(index.problems, "time stamps jump")
+
+
+def _check_expansion(source: MediaSource, limits: MediaLimits, index: MediaIndex) -> None:
+    """Refuse sound that was packed far beyond what real sound allows."""
+    if index.audio is None:
+        return
+    seconds = index.audio.end - index.audio.start
+    unpacked = seconds * index.audio.sampling_rate * index.audio.channels * 4
+    if unpacked > max(_SMALL_BYTES, limits.max_expansion * source.size):
+        raise MediaError(
+            f"{source.label}: {seconds:.0f} s of sound in {source.size} bytes unpack to more than "
+            f"MediaLimits.max_expansion={limits.max_expansion:g} times the file"
+        )
+
+
+def _note_missing_end(container: Any, index: MediaIndex) -> None:
+    """Say so when the header of a format that knows its length promises more than is there."""
+    if not set(container.format.name.split(",")) & {"mov", "matroska", "flac", "mp3"}:
+        return
+    promised, found = 0.0, 0.0
+    for part in (index.video, index.audio):
+        if part is None:
+            continue
+        stream = container.streams[part.stream]
+        if stream.duration and stream.time_base:
+            promised = max(promised, float(stream.duration * stream.time_base))
+        if isinstance(part, VideoIndex):
+            found = max(found, float(part.seconds(part.end - part.pts[0])))
+        else:
+            found = max(found, part.end - part.start)
+    if promised == 0.0 and "matroska" in container.format.name and container.duration:
+        promised = container.duration / av.time_base
+    if found < promised - max(0.5, 0.03 * promised) and promised < 1e6:
+        add_problem(index.problems, f"the file ends early: {promised:.2f} s promised, {found:.2f} s there")
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,241 @@
+"""Log-mel features of the sound in each chunk.
+
+Legend: B batch, K chunks, S steps per chunk, M mel bins.
+
+A chunk of any duration becomes exactly S steps: step s covers the s-th S-th of the window, and its value is the mean
+mel *power* of the short frames whose centres lie in it, then in dB. A chunk sees its own samples only (zeros stand
+outside), so features do not depend on what is read before or after.
+"""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers.audio_utils import mel_filter_bank
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.feature_extraction_utils import BatchFeature
+
+from .chunk_plan_mirasol import plan_chunks, sample_ranges
+
+# Short frames analysed at once: bounds the memory for long clips without changing any number.
+_FRAMES_PER_BLOCK = 8192
+
+
+class MirasolFeatureExtractor(SequenceFeatureExtractor):
+    """Turn waveforms and chunk windows into log-mel features.
+
+    Args:
+        sampling_rate: samples per second of every waveform given.
+        num_mel_bins: M.
+        num_steps: S, steps per chunk.
+        n_fft: points of the Fourier transform.
+        win_length: samples of the Hann window (400 = 25 ms at 16 kHz); at most `n_fft`.
+        max_hop_seconds: largest distance between two short frames.
+        mel_floor: smallest power, 1e-8 = -80 dB of a full-scale sine.
+        min_frequency: lower edge of the lowest mel bin, Hz.
+        max_frequency: upper edge of the highest mel bin, Hz.
+        db_offset: added to the decibels before scaling.
+        db_scale: divides the shifted decibels; with 40 and 40, -80 dB .. 0 dB become -1 .. 1.
+    """
+
+    model_input_names = ["input_features", "audio_mask"]
+
+    def __init__(
+        self,
+        sampling_rate: int = 16000,
+        num_mel_bins: int = 64,
+        num_steps: int = 32,
+        n_fft: int = 512,
+        win_length: int = 400,
+        max_hop_seconds: float = 0.01,
+        mel_floor: float = 1e-8,
+        min_frequency: float = 0.0,
+        max_frequency: float = 8000.0,
+        db_offset: float = 40.0,
+        db_scale: float = 40.0,
+        padding_value: float = 0.0,
+        **kwargs: object,
+    ) -> None:
+        kwargs.pop("feature_size", None)
+        super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        if win_length > n_fft:
+            raise ValueError(f"win_length={win_length} must not exceed n_fft={n_fft}")
+        self.num_mel_bins = num_mel_bins
+        self.num_steps = num_steps
+        self.n_fft = n_fft
+        self.win_length = win_length
+        self.max_hop_seconds = max_hop_seconds
+        self.mel_floor = mel_floor
+        self.min_frequency = min_frequency
+        self.max_frequency = max_frequency
+        self.db_offset = db_offset
+        self.db_scale = db_scale
+
+    def extract_chunks(
+        self, waveform: torch.Tensor | npt.NDArray[np.float32], windows: npt.ArrayLike, origin: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the chunks of one waveform.
+
+        Args:
+            waveform: float32 `[n]`, mono, at `sampling_rate`.
+            windows: float64 `[K, 2]` seconds.
+            origin: the second at which `waveform[0]` sounds.
+
+        Returns:
+            `features` float32 `[K, S, M]` and `mask` int64 `[K]`, 0 where a window holds no sample of the waveform
+            (its features are 0).
+
+        Raises:
+            ValueError: if the waveform is not one-dimensional or the windows are not `[K, 2]`.
+        """
+        wave = torch.as_tensor(waveform, dtype=torch.float32)
+        if wave.ndim != 1:
+            raise ValueError(f"waveform must be one-dimensional (mono), got shape {tuple(wave.shape)}")
+        windows = np.asarray(windows, dtype=np.float64)
+        if windows.ndim != 2 or windows.shape[1] != 2:
+            raise ValueError(f"windows must have shape [K, 2], got {windows.shape}")
+        ranges = sample_ranges(windows, self.sampling_rate) - round(origin * self.sampling_rate)
+        features = torch.zeros(len(ranges), self.num_steps, self.num_mel_bins)
+        mask = torch.zeros(len(ranges), dtype=torch.int64)
+        for first, last in self._blocks(ranges):
+            real = (np.minimum(ranges[first:last, 1], len(wave)) - np.maximum(ranges[first:last, 0], 0)) > 0
+            rows = np.flatnonzero(real) + first
+            if len(rows):
+                features[rows] = self._log_mel(wave, ranges[rows])
+                mask[rows] = 1
+        return features, mask
+
+    def __call__(
+        self,
+        raw_speech: Any,
+        sampling_rate: int | None = None,
+        num_chunks: int = 8,
+        return_tensors: str | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Features of whole waveforms, each cut into the same number of equal chunks.
+
+        Args:
+            raw_speech: one mono waveform `[n]`, or a list of them.
+            sampling_rate: their samples per second; must be that of the extractor.
+            num_chunks: K.
+            return_tensors: `"pt"`, `"np"` or None.
+            kwargs: accepted for the common interface, without effect on features of fixed size.
+
+        Returns:
+            `input_features` `[B, K, S, M]` and `audio_mask` `[B, K]`.
+
+        Raises:
+            ValueError: if a waveform is not mono, empty or not finite, or its rate is another one.
+        """
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise ValueError(f"sampling_rate={sampling_rate}, but this extractor works at {self.sampling_rate}")
+        batch = isinstance(raw_speech, (list, tuple)) and not isinstance(raw_speech[0], (int, float))
+        waves = [check_waveform(wave) for wave in (raw_speech if batch else [raw_speech])]
+        parts = []
+        for wave in waves:
+            plan = plan_chunks(0.0, len(wave) / self.sampling_rate, num_chunks=num_chunks, frames_per_chunk=1)
+            parts.append(self.extract_chunks(wave, plan.windows))
+        data = {
+            "input_features": torch.stack([features for features, _ in parts]),
+            "audio_mask": torch.stack([mask for _, mask in parts]),
+        }
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def _frames_per_step(self, samples: int) -> int:
+        """Short frames per step, so that they are at most `max_hop_seconds` apart in a chunk of `samples`."""
+        step = samples / self.num_steps
+        return max(1, math.ceil(step / (self.max_hop_seconds * self.sampling_rate) - 1e-9))
+
+    def _blocks(self, ranges: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Runs of chunks whose short frames fit into one block; at least one chunk each."""
+        longest = int((ranges[:, 1] - ranges[:, 0]).max(initial=1))
+        size = max(1, _FRAMES_PER_BLOCK // (self._frames_per_step(longest) * self.num_steps))
+        return [(k, min(k + size, len(ranges))) for k in range(0, len(ranges), size)]
+
+    def _log_mel(self, wave: torch.Tensor, ranges: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Scaled log-mel `[k, S, M]` of the chunks whose sample ranges are given."""
+        half = self.win_length // 2
+        lengths = ranges[:, 1] - ranges[:, 0]
+        stride = int(lengths.max()) + 2 * half
+        # Each chunk lies alone in its row, half a window of zeros on either side: neighbours cannot leak in.
+        rows = torch.zeros(len(ranges), stride)
+        for row, (begin, end) in zip(rows, ranges.tolist(), strict=True):
+            low, high = max(begin, 0), min(end, len(wave))
+            row[half + low - begin : half + high - begin] = wave[low:high]
+        # The count of short frames follows the length of each chunk alone, never that of its neighbours.
+        counts = np.array([self._frames_per_step(int(n)) for n in lengths])
+        power = torch.empty(len(ranges), self.num_steps, self.n_fft // 2 + 1, dtype=torch.float64)
+        for count in np.unique(counts):
+            chosen = np.flatnonzero(counts == count)
+            power[chosen] = self._mean_power(rows, chosen, lengths[chosen], int(count))
+        mel = power @ _mel_filters(
+            self.n_fft, self.num_mel_bins, self.min_frequency, self.max_frequency, self.sampling_rate
+        )
+        decibels = 10.0 * torch.log10(mel.clamp_min(self.mel_floor))
+        return ((decibels + self.db_offset) / self.db_scale).float()
+
+    def _mean_power(
+        self, rows: torch.Tensor, chosen: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], count: int
+    ) -> torch.Tensor:
+        """Mean power spectrum per step, float64 `[k, S, n_fft // 2 + 1]`, with `count` short frames per step."""
+        frames = count * self.num_steps
+        centres = (np.arange(frames) + 0.5) / frames * lengths[:, None]
+        starts = centres.astype(np.int64) + chosen[:, None] * rows.shape[1]
+        short = rows.flatten().unfold(0, self.win_length, 1)[torch.from_numpy(starts.reshape(-1))]
+        window = _hann_window(self.win_length)
+        spectrum = torch.view_as_real(torch.fft.rfft(short * window, n=self.n_fft)).flatten(1)
+        # Squares of real and imaginary parts are averaged first and added last: one pass less over the large tensor.
+        squares = spectrum.square_().view(len(chosen), self.num_steps, count, -1).mean(2)
+        return squares.unflatten(-1, (-1, 2)).sum(-1).double()
+
+
+def check_waveform(waveform: Any, name: str = "audio") -> npt.NDArray[np.float32]:
+    """A mono waveform as float32 in [-1, 1].
+
+    Args:
+        waveform: numbers, array or tensor `[n]`; whole numbers are scaled by the range of their type.
+        name: how the error calls it.
+
+    Raises:
+        ValueError: if it has another rank, is empty, or holds NaN or infinity.
+    """
+    values = waveform.detach().cpu().numpy() if isinstance(waveform, torch.Tensor) else np.asarray(waveform)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be a mono waveform of shape [samples], got shape {values.shape}")
+    if len(values) == 0:
+        raise ValueError(f"{name} is empty")
+    if values.dtype.kind in "iu" and isinstance(waveform, (np.ndarray, torch.Tensor)):
+        half = float(np.iinfo(values.dtype).max // 2 + 1) if values.dtype.kind == "u" else 0.0
+        values = (values - half) / (half or -float(np.iinfo(values.dtype).min))
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold numbers, got {values.dtype}")
+    values = values.astype(np.float32)
+    if not bool(np.isfinite(values).all()):
+        raise ValueError(f"{name} holds NaN or infinite samples")
+    return np.ascontiguousarray(values)
+
+
+@lru_cache(maxsize=8)
+def _hann_window(length: int) -> torch.Tensor:
+    """Hann window scaled so that a full-scale sine has power 1 in its bin."""
+    window = torch.hann_window(length, periodic=True, dtype=torch.float64)
+    return (window * 2.0 / window.sum()).float()
+
+
+@lru_cache(maxsize=8)
+def _mel_filters(n_fft: int, bins: int, low: float, high: float, rate: int) -> torch.Tensor:
+    """Triangular mel filters of peak 1, float64 `[n_fft // 2 + 1, M]`."""
+    filters = mel_filter_bank(
+        num_frequency_bins=n_fft // 2 + 1,
+        num_mel_filters=bins,
+        min_frequency=low,
+        max_frequency=high,
+        sampling_rate=rate,
+        norm=None,
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(np.asarray(filters, dtype=np.float64))

@@ -1,0 +1,60 @@
+"""What a media file may cost, and how reading says that something is wrong."""
+
+from dataclasses import dataclass
+
+
+class MediaError(ValueError):
+    """A file cannot be used; the message names the file and the cause."""
+
+
+class MediaWarning(UserWarning):
+    """A file can be used in part; the message names the file and what is missing."""
+
+
+# Demuxers of real media. Everything that opens other files or addresses by itself (playlists, scripts, session
+# descriptions, numbered images, subtitle indexes) and everything that renders text as video is absent on purpose.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,nut,rm,dv,ivf,"
+    "yuv4mpegpipe,h264,hevc,vvc,m4v,obu,av1,h263,h261,vc1,vc1test,mjpeg,gif,apng,"
+    "png_pipe,jpeg_pipe,jpegls_pipe,jpegxl_pipe,webp_pipe,bmp_pipe,tiff_pipe,ppm_pipe,pgm_pipe,"
+    "wav,w64,aiff,au,caf,flac,mp3,aac,ac3,eac3,dts,amr,amrnb,amrwb,ape,wv,tta,tak,voc,truehd,gsm,loas,latm,opus"
+)
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """Bounds that hold while one file is read; anything beyond them is an error or, where data is left, a warning.
+
+    Attributes:
+        max_pixels: pixels of one picture (the default admits 8K video).
+        max_streams: streams of one file.
+        max_channels: channels of the sound.
+        min_sampling_rate: samples per second of the sound, lower bound.
+        max_sampling_rate: samples per second of the sound, upper bound.
+        max_duration: seconds between the first and the last instant of the file.
+        max_packets: packets of the chosen streams.
+        max_idle_packets: packets in a row that give nothing, after which a stream is given up.
+        max_expansion: how many times larger than the file its unpacked sound may be (past the first 256 MB).
+        max_boxes: boxes of an mp4 file that are looked at before it is opened.
+        max_box_depth: nesting of these boxes.
+        max_stream_bytes: bytes taken from a file object that cannot seek, which is held in memory.
+        max_seconds: wall-clock seconds for reading one file; a TimeoutError ends it.
+        max_threads: decoding threads for large pictures; the result does not depend on it.
+        formats: names of the demuxers that may be used, separated by commas.
+    """
+
+    max_pixels: int = 36_000_000
+    max_streams: int = 100
+    max_channels: int = 64
+    min_sampling_rate: int = 1000
+    max_sampling_rate: int = 768_000
+    max_duration: float = 172_800.0
+    max_packets: int = 20_000_000
+    max_idle_packets: int = 20_000
+    max_expansion: float = 10_000.0
+    max_boxes: int = 200_000
+    max_box_depth: int = 16
+    max_stream_bytes: int = 2**31
+    max_seconds: float = 900.0
+    max_threads: int = 8
+    formats: str = _FORMATS

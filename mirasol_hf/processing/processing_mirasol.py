@@ -1,0 +1,410 @@
+"""From files, arrays and text to the tensors of the model.
+
+Legend: B batch, K chunks, F frames per chunk, C, H, W image, S steps per chunk, M mel bins, L text.
+"""
+
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .chunk_plan_mirasol import ChunkPlan, plan_chunks, resolve_geometry
+from .clips_mirasol import Clip, FramesClip, open_audio, open_video, split_audio, split_videos
+from .demux_mirasol import Progress
+from .media_limits_mirasol import MediaError, MediaLimits
+from .media_mirasol import MediaFile
+from .video_processing_mirasol import MirasolVideosKwargs, pad_chunks
+
+_UNLIMITED = 1_000_000_000
+
+
+class MirasolProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
+    """Keyword arguments of a [`MirasolProcessor`] call that Transformers sorts by modality.
+
+    Attributes:
+        videos_kwargs: those of [`MirasolVideoProcessor`].
+        load_audio_from_video: whether the sound of a video file is read too (default True).
+    """
+
+    videos_kwargs: MirasolVideosKwargs
+    load_audio_from_video: bool
+
+
+@dataclass
+class _Request:
+    """What a call asks for, the same for every clip unless a list says otherwise."""
+
+    video_options: dict[str, Any]
+    start: list[Any]
+    end: list[Any]
+    timestamps: Any
+    sampling_rate: int
+    own_sound: bool
+    limits: MediaLimits | None
+    progress: Progress | None
+
+    @property
+    def channels_first(self) -> bool | None:
+        """Where arrays have their channels, if the caller says so."""
+        given = self.video_options.get("input_data_format")
+        name = str(getattr(given, "value", given))
+        return {"channels_first": True, "channels_last": False}.get(name)
+
+
+@dataclass
+class _Row:
+    """The tensors of one clip; None where the modality is missing."""
+
+    plan: ChunkPlan
+    pixels: torch.Tensor | None
+    video_mask: torch.Tensor
+    video_times: torch.Tensor
+    features: torch.Tensor | None
+    audio_mask: torch.Tensor
+
+
+class MirasolProcessor(ProcessorMixin):
+    """Text, video and sound in, model inputs out.
+
+    Args:
+        video_processor: [`MirasolVideoProcessor`].
+        feature_extractor: [`MirasolFeatureExtractor`].
+        tokenizer: any tokenizer of the library.
+        chat_template: optional Jinja template.
+        prompt_template: how question and context become the prompt; the answer follows it directly.
+
+    Example:
+
+        inputs = processor(text="what is shown?", videos="clip.mp4", return_tensors="pt")
+        answer = model.generate(**inputs)
+    """
+
+    valid_processor_kwargs = MirasolProcessorKwargs
+    text_kwargs = {"padding": True, "padding_side": "left", "return_token_type_ids": False}
+    load_audio_from_video = True
+
+    def __init__(
+        self,
+        video_processor: Any = None,
+        feature_extractor: Any = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        prompt_template: str = "{context} {question}\n",
+    ) -> None:
+        if "{question}" not in prompt_template:
+            raise ValueError(f"prompt_template must contain {{question}}, got {prompt_template!r}")
+        self.prompt_template = prompt_template
+        super().__init__(video_processor, feature_extractor, tokenizer, chat_template=chat_template)
+
+    def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+        """Check a part's class; the library's own check of video processors needs torchvision."""
+        if argument_name == "video_processor" and isinstance(argument, VideoProcessorMixin):
+            return VideoProcessorMixin
+        return super().check_argument_for_proper_class(argument_name, argument)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of what the model takes."""
+        return [name for name in super().model_input_names if name != "token_type_ids"]
+
+    def build_prompt(self, question: str, context: str | None = None) -> str:
+        """The prompt of a question; the answer follows it directly.
+
+        Args:
+            question: what is asked.
+            context: what the reader is told beforehand (title, description); None leaves it and its space out.
+
+        Raises:
+            ValueError: if the question is not text, or empty.
+        """
+        if not isinstance(question, str):
+            raise ValueError(f"text must be a question as a string, got {type(question).__name__}")
+        if not question.strip():
+            raise ValueError("text is an empty question")
+        if context is None or not context.strip():
+            template = self.prompt_template.replace("{context} ", "").replace("{context}", "")
+            return template.replace("{question}", question.strip())
+        # The question is put in last so that braces in the context stay text.
+        before, _, after = self.prompt_template.partition("{question}")
+        parts = [part.replace("{context}", context.strip()) for part in (before, after)]
+        return question.strip().join(parts)
+
+    def __call__(
+        self,
+        text: str | list[str] | None = None,
+        videos: Any = None,
+        audio: Any = None,
+        *,
+        context: str | list[str | None] | None = None,
+        timestamps: Any = None,
+        start: float | list[float] | None = None,
+        end: float | list[float] | None = None,
+        return_timestamps: bool = False,
+        limits: MediaLimits | None = None,
+        progress: Progress | None = None,
+        **kwargs: Unpack[MirasolProcessorKwargs],
+    ) -> BatchFeature:
+        """Prepare a batch.
+
+        Args:
+            text: question or list of questions. A text that already ends its question as the prompt template does (by
+                default: contains a line break) is a finished prompt and is left as it is.
+            videos: clip or list of clips, each a path, bytes, binary file object, array or tensor `[frames, ...]` with
+                `fps` or `timestamps`, list of pictures (one second each unless `fps` or `timestamps` says otherwise),
+                one PIL image, or None. The sound of a file comes with it.
+            audio: instead of the file's own sound: path, bytes, file object or mono waveform with `sampling_rate`; or
+                a list of these, one per clip.
+            context: text the reader is told before the question, one for all or one per question.
+            timestamps: seconds of each frame of an array, or a list of such lists.
+            start: first second that is used, default the start of the clip.
+            end: second at which it ends, at most and by default the end of the clip.
+            return_timestamps: add `video_timestamps` and `chunk_seconds`.
+            limits: what one file may cost.
+            progress: called with a growing fraction from 0 to 1 while the files are read.
+            kwargs: `num_frames` (of the whole clip) or `fps`, and `num_chunks`; `sampling_rate` of waveforms;
+                `load_audio_from_video`; `return_tensors`; those of the tokenizer and the video processor. For frames
+                in memory, `fps` is the rate they were taken at.
+
+        Returns:
+            With text `input_ids`, `attention_mask` `[B, L]`; if any clip has pictures `pixel_values_videos` float32
+            `[B, K, F, C, H, W]` and `video_mask` int64 `[B, K]`; if any has sound `input_features` float32
+            `[B, K, S, M]` and `audio_mask` int64 `[B, K]`. Short clips are padded with chunks of mask 0 at the end. On
+            request `video_timestamps` float64 `[B, K, F]`, when each picture is presented (in chunks without one: when
+            it was wanted), and `chunk_seconds` float64 `[B, K, 2]`, in seconds from the start of the clip's earliest
+            stream.
+
+        Raises:
+            ValueError: if an argument has the wrong form, or a file cannot be read; naming it.
+            TypeError: for an unknown keyword.
+            OSError: if a file cannot be opened.
+
+        Warns:
+            MediaWarning: if only a part of a file can be read.
+        """
+        merged = self._sorted_keywords(kwargs)
+        if text is None and videos is None and audio is None:
+            raise ValueError("give at least one of text, videos and audio")
+        data: dict[str, Any] = {}
+        if text is not None:
+            data.update(self._encode_text(text, context, merged["text_kwargs"]))
+        if videos is not None or audio is not None:
+            pairs = _pair_clips(videos, audio)
+            request = _Request(
+                merged["videos_kwargs"],
+                start=_per_clip(start, len(pairs), "start"),
+                end=_per_clip(end, len(pairs), "end"),
+                timestamps=[timestamps] if len(pairs) == 1 and _is_flat(timestamps) else timestamps,
+                sampling_rate=self._sampling_rate(pairs, merged["audio_kwargs"]),
+                own_sound=bool(merged["load_audio_from_video"]),
+                limits=limits,
+                progress=progress,
+            )
+            if text is not None and len(data["input_ids"]) != len(pairs):
+                raise ValueError(
+                    f"text has {len(data['input_ids'])} entries for {len(pairs)} clips; give one per clip"
+                )
+            data.update(self._collate(self._read_clips(pairs, request), return_timestamps))
+        kinds = [merged[group].get("return_tensors") for group in ("text_kwargs", "videos_kwargs", "audio_kwargs")]
+        return BatchFeature(data, tensor_type=next((kind for kind in kinds if kind is not None), None))
+
+    def _sorted_keywords(self, kwargs: Any) -> dict[str, Any]:
+        """Keywords by the part they belong to, completed with defaults."""
+        known = set(MirasolProcessorKwargs.__annotations__) | {"common_kwargs"}
+        for modality in ("text_kwargs", "videos_kwargs", "audio_kwargs"):
+            known |= set(MirasolProcessorKwargs.__annotations__[modality].__annotations__)
+        unknown = sorted(set(kwargs) - known)
+        if unknown:
+            raise TypeError(f"MirasolProcessor does not know the keyword {', '.join(unknown)}")
+        try:
+            merged: dict[str, Any] = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(f"a keyword of MirasolProcessor has the wrong type: {error}") from error
+        return merged
+
+    def _encode_text(self, text: Any, context: Any, options: dict[str, Any]) -> dict[str, Any]:
+        texts = [text] if isinstance(text, str) else list(text) if isinstance(text, (list, tuple)) else [text]
+        if not texts:
+            raise ValueError("text is an empty list")
+        contexts = _per_clip(context, len(texts), "context")
+        tail = self.prompt_template.partition("{question}")[2]
+        prompts = []
+        for question, told in zip(texts, contexts, strict=True):
+            finished = isinstance(question, str) and bool(tail) and tail in question and bool(question.strip())
+            if finished and told is not None:
+                raise ValueError("text is a finished prompt already, so context cannot be added to it")
+            prompts.append(question if finished else self.build_prompt(question, told))
+        encoded = dict(self.tokenizer(prompts, **{"verbose": False, **options}))
+        limit = self.tokenizer.model_max_length
+        longest = max(len(ids) for ids in encoded["input_ids"])
+        if limit < _UNLIMITED and longest > limit:
+            raise ValueError(f"text gives {longest} tokens, but the model takes at most {limit}")
+        return encoded
+
+    def _sampling_rate(self, pairs: list[tuple[Any, Any]], options: dict[str, Any]) -> int:
+        rate = options.get("sampling_rate")
+        own = int(self.feature_extractor.sampling_rate)
+        if rate is None and any(isinstance(sound, (list, tuple)) or hasattr(sound, "ndim") for _, sound in pairs):
+            warnings.warn(f"audio comes without sampling_rate=; {own} samples per second are assumed", stacklevel=3)
+        return own if rate is None else int(rate)
+
+    def _read_clips(self, pairs: list[tuple[Any, Any]], request: _Request) -> list[_Row]:
+        count = len(pairs)
+        stamps = _per_clip(request.timestamps, count, "timestamps")
+        rows = []
+        for i, (video, sound) in enumerate(pairs):
+            suffix = "" if count == 1 else f"[{i}]"
+            with ExitStack() as stack:
+                pictures: Clip | None = None
+                heard: Clip | None = None
+                if video is not None:
+                    pictures = open_video(
+                        video,
+                        f"videos{suffix}",
+                        fps=request.video_options.get("fps"),
+                        timestamps=stamps[i],
+                        channels_first=request.channels_first,
+                        limits=request.limits,
+                        progress=_scaled_progress(request.progress, i, count),
+                    )
+                    _close_later(stack, pictures)
+                if sound is not None:
+                    rate = request.sampling_rate
+                    heard = open_audio(sound, f"audio{suffix}", rate=rate, limits=request.limits, progress=None)
+                    _close_later(stack, heard)
+                elif pictures is not None and pictures.has_audio and request.own_sound:
+                    heard = pictures
+                rows.append(self._read_row(pictures, heard, request, i))
+        if request.progress is not None:
+            request.progress(1.0)
+        return rows
+
+    def _read_row(self, pictures: Clip | None, heard: Clip | None, request: _Request, i: int) -> _Row:
+        plan = self._plan(pictures, heard, request, i)
+        nothing = torch.zeros(plan.num_chunks, dtype=torch.int64)
+        row = _Row(plan, None, nothing, torch.from_numpy(plan.frame_times), None, nothing)
+        if pictures is not None and pictures.has_video:
+            read = self.video_processor.read_chunks(pictures, plan, **request.video_options)
+            if read is not None:
+                row.pixels, row.video_mask, row.video_times = read[0], read[1], torch.from_numpy(read[2])
+        if heard is not None:
+            self._read_sound(heard, row)
+        files = {id(clip): clip for clip in (pictures, heard) if isinstance(clip, MediaFile)}
+        for media in files.values():
+            if row.pixels is None and row.features is None:
+                cause = "; ".join(media.problems) or "nothing to see or hear in this span"
+                raise MediaError(f"{media.label}: {cause}")
+            media.warn()
+        return row
+
+    def _read_sound(self, heard: Any, row: _Row) -> None:
+        extractor = self.feature_extractor
+        parts = []
+        for k, (second, samples) in enumerate(heard.read_sound(row.plan, extractor.sampling_rate)):
+            parts.append(extractor.extract_chunks(samples, row.plan.windows[k : k + 1], origin=second))
+        mask = torch.cat([mask for _, mask in parts])
+        if bool(mask.any()):
+            row.features, row.audio_mask = torch.cat([features for features, _ in parts]), mask
+
+    def _plan(self, pictures: Clip | None, heard: Clip | None, request: _Request, i: int) -> ChunkPlan:
+        first, last = _span(pictures, heard)
+        begin, end = request.start[i], request.end[i]
+        begin = first if begin is None else float(begin)
+        end = last if end is None else min(float(end), last)
+        if not min(first, 0.0) <= begin < last:
+            raise ValueError(f"start={begin:g} s lies outside the clip, which lasts from {first:g} s to {last:g} s")
+        if not end > begin:
+            raise ValueError(f"end={end:g} s must lie after start={begin:g} s")
+        own, asked = self.video_processor, request.video_options
+        fps = None if isinstance(pictures, FramesClip) else asked.get("fps")
+        chunks, frames = resolve_geometry(
+            end - begin, own.num_frames, asked.get("num_frames"), fps, asked.get("num_chunks"), own.num_chunks
+        )
+        return plan_chunks(begin, end, num_chunks=chunks, frames_per_chunk=frames)
+
+    def _collate(self, rows: list[_Row], return_timestamps: bool) -> dict[str, torch.Tensor]:
+        data: dict[str, torch.Tensor] = {}
+        chunks = [row.plan.num_chunks for row in rows]
+        pixels = _stacked([row.pixels for row in rows], chunks)
+        if pixels is not None:
+            data["pixel_values_videos"] = pixels
+            data["video_mask"] = pad_chunks([row.video_mask for row in rows])
+        features = _stacked([row.features for row in rows], chunks)
+        if features is not None:
+            data["input_features"] = features
+            data["audio_mask"] = pad_chunks([row.audio_mask for row in rows])
+        if return_timestamps:
+            data["video_timestamps"] = pad_chunks([row.video_times for row in rows])
+            data["chunk_seconds"] = pad_chunks([torch.from_numpy(row.plan.windows) for row in rows])
+        return data
+
+
+def _pair_clips(videos: Any, audio: Any) -> list[tuple[Any, Any]]:
+    """Video and sound of each clip; None where a clip lacks one."""
+    seen = split_videos(videos) if videos is not None else []
+    heard = split_audio(audio) if audio is not None else []
+    if seen and heard and len(seen) != len(heard):
+        raise ValueError(f"videos has {len(seen)} clips and audio has {len(heard)}; give one sound per clip")
+    seen, heard = seen or [None] * len(heard), heard or [None] * len(seen)
+    pairs = list(zip(seen, heard, strict=True))
+    for i, (video, sound) in enumerate(pairs):
+        if video is None and sound is None:
+            raise ValueError(f"clip {i} has neither video nor audio")
+    return pairs
+
+
+def _span(pictures: Clip | None, heard: Clip | None) -> tuple[float, float]:
+    """First and last second of a clip made of these."""
+    ends = [clip.duration for clip in (pictures, heard) if clip is not None]
+    if isinstance(pictures, MediaFile) and heard is not None and heard is not pictures and pictures.has_video:
+        # The file's own sound is replaced, so only its pictures count.
+        ends[0] = pictures.video_reader().end
+    begins = [clip.begin for clip in (pictures, heard) if clip is not None]
+    return min(begins), max(ends)
+
+
+def _stacked(rows: list[torch.Tensor | None], chunks: list[int]) -> torch.Tensor | None:
+    """Padded batch in which missing rows are zero; None if all are missing."""
+    like = next((row for row in rows if row is not None), None)
+    if like is None:
+        return None
+    filled = [
+        row if row is not None else like.new_zeros(count, *like.shape[1:])
+        for row, count in zip(rows, chunks, strict=True)
+    ]
+    return pad_chunks(filled)
+
+
+def _per_clip(value: Any, count: int, name: str) -> list[Any]:
+    """One value per clip from a single value or a list of the right length."""
+    if not isinstance(value, (list, tuple)) and getattr(value, "ndim", 0) < 2:
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} entries for {count} clips")
+    return list(value)
+
+
+def _is_flat(values: Any) -> bool:
+    """Whether these are the numbers of one clip, not lists of them."""
+    return values is not None and (hasattr(values, "ndim") or not any(hasattr(v, "__len__") for v in values))
+
+
+def _close_later(stack: ExitStack, clip: Clip) -> None:
+    if isinstance(clip, MediaFile):
+        stack.callback(clip.close)
+
+
+def _scaled_progress(progress: Progress | None, i: int, count: int) -> Progress | None:
+    """Progress of clip `i` of `count` as part of the whole."""
+    if progress is None:
+        return None
+
+    def report(fraction: float) -> None:
+        progress((i + fraction) / count)
+
+    return report

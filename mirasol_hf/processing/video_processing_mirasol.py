@@ -1,0 +1,190 @@
+"""Pictures of each chunk as normalised tensors.
+
+Legend: B batch, K chunks, F frames per chunk, C, H, W image.
+"""
+
+from typing import Any
+
+import torch
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .chunk_plan_mirasol import ChunkPlan, FloatArray, plan_chunks, resolve_geometry
+from .clips_mirasol import FramesClip, open_video, split_videos
+from .media_mirasol import MediaFile
+
+
+class MirasolVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
+    """Keyword arguments of [`MirasolVideoProcessor`] beyond the library's own.
+
+    Attributes:
+        num_chunks: K, the number of equal windows a clip is cut into.
+    """
+
+    num_chunks: int | None
+
+
+class MirasolVideoProcessor(VideoProcessorMixin):
+    """Sample, resize, scale and normalise the frames of chunks.
+
+    The whole picture is resized to the square of `size`; nothing is cropped, because what happens at the edge of a
+    picture may be what the question is about.
+
+    Args:
+        size: `{"height": H, "width": W}` or one number for both.
+        num_frames: F, frames per chunk. (In a call, `num_frames` means the frames of the whole clip.)
+        num_chunks: K when a call asks for none.
+        do_resize: whether pictures are resized; without, they must have the model's size already.
+        do_rescale: whether pixel values are multiplied by `rescale_factor`.
+        rescale_factor: 1/255 brings pixels into [0, 1].
+        do_normalize: whether mean and standard deviation are applied.
+        image_mean: mean per channel of values in [0, 1]; with 0.5 and 0.5 pixels become [-1, 1].
+        image_std: standard deviation per channel.
+    """
+
+    valid_kwargs = MirasolVideosKwargs
+    model_input_names = ["pixel_values_videos", "video_mask"]
+
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+    do_sample_frames = True
+    size = {"height": 64, "width": 64}
+    num_frames = 8
+    num_chunks = 8
+    image_mean = [0.5, 0.5, 0.5]
+    image_std = [0.5, 0.5, 0.5]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._set_attributes(**kwargs)
+
+    def normalize_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """Scale and normalise pictures that already have the right size.
+
+        Args:
+            frames: uint8 `[..., H, W, 3]`.
+
+        Returns:
+            float32 `[..., 3, H, W]`, contiguous.
+
+        Raises:
+            ValueError: if the frames are not uint8 with three channels last.
+        """
+        if frames.dtype != torch.uint8 or frames.ndim < 3 or frames.shape[-1] != 3:
+            raise ValueError(f"frames must be uint8 [..., H, W, 3], got {frames.dtype} {tuple(frames.shape)}")
+        return self._scaled(frames, {})
+
+    def read_chunks(
+        self, clip: MediaFile | FramesClip, plan: ChunkPlan, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, FloatArray] | None:
+        """Pictures of one clip for a chunk plan.
+
+        Args:
+            clip: where the pictures come from.
+            plan: the windows.
+            kwargs: `size`, `do_resize`, `do_rescale`, `rescale_factor`, `do_normalize`, `image_mean`, `image_std`
+                instead of the processor's own.
+
+        Returns:
+            float32 `[K, F, C, H, W]`, int64 mask `[K]` (chunks without a picture are all zero), and the float64
+            `[K, F]` seconds at which the pictures are presented; None if no picture is on screen during the plan.
+        """
+        height, width = self._height_width(kwargs)
+        if isinstance(clip, FramesClip):
+            found = clip.read_pictures(plan, height, width, bool(self._option("do_resize", kwargs)))
+            if found is None:
+                return None
+            frames, times, present = found
+        else:
+            read = clip.read_pictures(plan, height, width)
+            if read is None:
+                return None
+            frames, times, present = torch.from_numpy(read[0]), read[1], read[2]
+        mask = torch.from_numpy(present)
+        pixels = self._scaled(frames, kwargs)
+        pixels[~mask] = 0.0
+        return pixels, mask.long(), times
+
+    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+        """Pictures of clips without their sound.
+
+        Args:
+            videos: see [`MirasolProcessor`].
+            kwargs: those of the class, and `num_frames`, `fps`, `num_chunks`, `return_tensors` of the call.
+
+        Returns:
+            `pixel_values_videos` `[B, K, F, C, H, W]` and `video_mask` `[B, K]`.
+
+        Raises:
+            TypeError: for an unknown keyword.
+            ValueError: if a clip has no pictures.
+        """
+        unknown = sorted(set(kwargs) - set(self.valid_kwargs.__annotations__))
+        if unknown:
+            raise TypeError(f"MirasolVideoProcessor does not know the keyword {', '.join(unknown)}")
+        rows = []
+        for i, video in enumerate(split_videos(videos)):
+            name = f"videos[{i}]"
+            fps = kwargs.get("fps")
+            clip = open_video(video, name, fps=fps, timestamps=None, channels_first=None, limits=None, progress=None)
+            rate = fps if isinstance(clip, MediaFile) else None
+            chunks, frames = resolve_geometry(
+                clip.duration,
+                self.num_frames,
+                kwargs.get("num_frames"),
+                rate,
+                kwargs.get("num_chunks"),
+                self.num_chunks,
+            )
+            plan = plan_chunks(0.0, clip.duration, num_chunks=chunks, frames_per_chunk=frames)
+            read = self.read_chunks(clip, plan, **kwargs) if clip.has_video else None
+            if read is None:
+                raise ValueError(f"{name} has no pictures")
+            rows.append(read)
+        data = {
+            "pixel_values_videos": pad_chunks([pixels for pixels, _, _ in rows]),
+            "video_mask": pad_chunks([mask for _, mask, _ in rows]),
+        }
+        return BatchFeature(data, tensor_type=kwargs.get("return_tensors"))
+
+    def _option(self, name: str, kwargs: dict[str, Any]) -> Any:
+        value = kwargs.get(name)
+        return getattr(self, name) if value is None else value
+
+    def _height_width(self, kwargs: dict[str, Any]) -> tuple[int, int]:
+        size = self._option("size", kwargs)
+        if isinstance(size, int):
+            return size, size
+        size = dict(size)
+        if size.get("height") is None or size.get("width") is None:
+            raise ValueError(f"size must have height and width, got {size}")
+        return int(size["height"]), int(size["width"])
+
+    def _scaled(self, frames: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+        """Channels-last pictures in [0, 255] as channels-first float32 of the model's range."""
+        pixels = frames.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        factor = float(self._option("rescale_factor", kwargs)) if self._option("do_rescale", kwargs) else 1.0
+        if not self._option("do_normalize", kwargs):
+            return pixels.mul_(factor)
+        mean = torch.as_tensor(self._option("image_mean", kwargs), dtype=torch.float32).view(-1, 1, 1)
+        std = torch.as_tensor(self._option("image_std", kwargs), dtype=torch.float32).view(-1, 1, 1)
+        return pixels.mul_(factor / std).sub_(mean / std)
+
+
+def pad_chunks(rows: list[torch.Tensor]) -> torch.Tensor:
+    """Stack tensors `[K_i, ...]` into `[B, max K, ...]` with zeros at the end of the short ones.
+
+    Raises:
+        ValueError: if the rows differ in more than their number of chunks.
+    """
+    shapes = {tuple(row.shape[1:]) for row in rows}
+    if len(shapes) > 1:
+        raise ValueError(f"the clips of one batch give chunks of different shapes: {sorted(shapes)}")
+    longest = max(row.shape[0] for row in rows)
+    out = rows[0].new_zeros(len(rows), longest, *rows[0].shape[1:])
+    for target, row in zip(out, rows, strict=True):
+        target[: row.shape[0]] = row
+    return out

@@ -1,0 +1,87 @@
+"""Small media files with known content: a white flash with a tone at the same moment, and corners of known colour."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+CORNERS = {"tl": (220, 20, 20), "tr": (20, 200, 20), "bl": (30, 30, 220), "br": (220, 220, 20)}
+
+
+def picture(flash: bool, height: int = 48, width: int = 64) -> np.ndarray:
+    """uint8 `[H, W, 3]`: grey, four coloured corners, white in the middle during a flash."""
+    image = np.full((height, width, 3), 90, dtype=np.uint8)
+    h, w = height // 4, width // 4
+    image[:h, :w], image[:h, -w:] = CORNERS["tl"], CORNERS["tr"]
+    image[-h:, :w], image[-h:, -w:] = CORNERS["bl"], CORNERS["br"]
+    if flash:
+        image[h:-h, w:-w] = 255
+    return image
+
+
+def tone(seconds: float, rate: int, beeps: list[float], length: float = 0.25, hertz: float = 1000.0) -> np.ndarray:
+    """float32 `[n]`: silence with bursts of a sine."""
+    times = np.arange(round(seconds * rate)) / rate
+    loud = np.zeros(len(times), dtype=bool)
+    for beep in beeps:
+        loud |= (times >= beep) & (times < beep + length)
+    return (0.5 * np.sin(2 * np.pi * hertz * times) * loud).astype(np.float32)
+
+
+def write_media(
+    path,
+    *,
+    seconds: float = 4.0,
+    fps: int = 25,
+    events=(0.8, 2.6),
+    video: str | None = "libx264",
+    audio: str | None = "aac",
+    rate: int = 44100,
+    channels: str = "mono",
+    gop: int = 12,
+    rotation: int | None = None,
+    audio_delay: float = 0.0,
+    options: dict[str, str] | None = None,
+):
+    """Write a file whose flashes and tones begin at `events`; returns the path."""
+    with av.open(str(path), "w", options=options or {}) as container:
+        streams = []
+        if video:
+            stream = container.add_stream(video, rate=fps)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.gop_size = gop
+            if rotation is not None:
+                stream.set_display_rotation(rotation)
+            streams.append((stream, _frames(seconds, fps, events)))
+        if audio:
+            stream = container.add_stream(audio, rate=rate)
+            stream.layout = channels
+            streams.append((stream, _sounds(seconds - audio_delay, rate, events, channels, audio_delay, audio)))
+        for stream, frames in streams:
+            for frame in frames:
+                for packet in stream.encode(frame):
+                    container.mux(packet)
+            for packet in stream.encode(None):
+                container.mux(packet)
+    return path
+
+
+def _frames(seconds, fps, events):
+    for i in range(round(seconds * fps)):
+        flash = any(event <= i / fps + 1e-9 < event + 0.25 for event in events)
+        frame = av.VideoFrame.from_ndarray(picture(flash), format="rgb24")
+        frame.pts, frame.time_base = i, Fraction(1, fps)
+        yield frame
+
+
+def _sounds(seconds, rate, events, channels, delay, codec):
+    wave = tone(seconds, rate, [event - delay for event in events])
+    count = 2 if channels == "stereo" else 1
+    kind, scale = ("s16", 32767) if codec.startswith("pcm") or codec in ("flac", "libmp3lame") else ("flt", 1)
+    for first in range(0, len(wave), 1024):
+        block = np.repeat(wave[first : first + 1024, None], count, axis=1).reshape(1, -1) * scale
+        frame = av.AudioFrame.from_ndarray(
+            block.astype(np.int16 if kind == "s16" else np.float32), format=kind, layout=channels
+        )
+        frame.sample_rate, frame.pts, frame.time_base = rate, first + round(delay * rate), Fraction(1, rate)
+        yield frame
