@@ -16,6 +16,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, MirasolRotaryEmbedding
 from .base_mirasol import MirasolMediaPart, fill_normal
 from .configuration_mirasol import MirasolCombinerConfig
+from .media_cache_mirasol import MirasolBlockCausalState
 
 
 def scatter_chunks(chunks: torch.Tensor, chunk_mask: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor:
@@ -84,6 +85,7 @@ class MirasolCombiner(MirasolMediaPart):
         shape: tuple[int, int],
         token_mask: torch.Tensor | None = None,
         chunk_mask: torch.Tensor | None = None,
+        state: MirasolBlockCausalState | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
         """Combines chunks.
@@ -94,6 +96,7 @@ class MirasolCombiner(MirasolMediaPart):
             shape: (B, K).
             token_mask: [P, T], 0 at tokens of a missing modality.
             chunk_mask: [B, K], 0 at chunks that do not exist; `None` when all exist and P = B·K.
+            state: what a causal Combiner kept of earlier chunks of a stream.
 
         Returns:
             `last_hidden_state` [B, K, m, D], zeros for chunks that do not exist.
@@ -101,8 +104,11 @@ class MirasolCombiner(MirasolMediaPart):
         hidden_states = self.embeddings(tokens, num_video_tokens)
         if token_mask is not None:
             token_mask = nn.functional.pad(token_mask, (0, hidden_states.shape[1] - tokens.shape[1]), value=1)
-        combine = self.combine_chunks if self.config.context == "chunk" else self.combine_causally
-        return BaseModelOutput(last_hidden_state=combine(hidden_states, shape, token_mask, chunk_mask, **kwargs))
+        if self.config.context == "chunk":
+            combined = self.combine_chunks(hidden_states, shape, token_mask, chunk_mask, **kwargs)
+        else:
+            combined = self.combine_causally(hidden_states, shape, token_mask, chunk_mask, state, **kwargs)
+        return BaseModelOutput(last_hidden_state=combined)
 
     def combine_chunks(
         self,
@@ -122,6 +128,7 @@ class MirasolCombiner(MirasolMediaPart):
         shape: tuple[int, int],
         token_mask: torch.Tensor | None,
         chunk_mask: torch.Tensor | None,
+        state: MirasolBlockCausalState | None,
         **kwargs: Any,
     ) -> torch.Tensor:
         length = hidden_states.shape[1]
@@ -130,28 +137,55 @@ class MirasolCombiner(MirasolMediaPart):
         if token_mask is not None:
             token_mask = scatter_chunks(token_mask, chunk_mask, shape).flatten(1)
         joined = scatter_chunks(hidden_states, chunk_mask, shape).flatten(1, 2)
-        mask, rotary = block_causal_context(self, joined, token_mask, length, self.config.context_chunks)
-        joined = self.run_stack(joined, mask, rotary, **kwargs).unflatten(1, (shape[1], length))
+        joined = run_block_causal(self, joined, token_mask, length, self.config.context_chunks, state, **kwargs)
+        joined = joined.unflatten(1, (shape[1], length))
         combined = joined[:, :, -self.config.num_output_tokens :]
         if chunk_mask is not None:
             combined = combined * chunk_mask[..., None, None].to(combined.dtype)
         return combined
 
 
-def block_causal_context(
-    part: Any, hidden_states: torch.Tensor, token_mask: torch.Tensor | None, tokens_per_chunk: int, window: int | None
-) -> tuple[Any, tuple[torch.Tensor, torch.Tensor]]:
-    """Mask and rotary tables for a part that is block-causal by chunk.
+def run_block_causal(
+    part: MirasolMediaPart,
+    hidden_states: torch.Tensor,
+    token_mask: torch.Tensor | None,
+    tokens_per_chunk: int,
+    window: int | None,
+    state: MirasolBlockCausalState | None,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Runs a stack that is block-causal by chunk, with rotary positions that count chunks.
 
-    Tokens of one chunk see each other and those of earlier chunks, at most `window` chunks in all; rotary positions
-    count chunks.
+    Tokens of one chunk see each other and those of earlier chunks, at most `window` chunks in all.
 
     Args:
-        part: the model part, with `config` and `rotary_emb`.
+        part: the model part, with `config`, `rotary_emb` and its stack.
         hidden_states: [B, K·n, D].
         token_mask: [B, K·n], 0 at tokens that nobody may attend to.
         tokens_per_chunk: n.
+        window: chunks that a chunk sees, itself included; `None` for all.
+        state: what is kept of earlier chunks of a stream; `None` for a whole clip.
     """
+    if state is None:
+        chunk_ids, mask = whole_clip_mask(part, hidden_states, token_mask, tokens_per_chunk, window)
+    else:
+        chunk_ids, mask = state.attention_mask(hidden_states, token_mask, tokens_per_chunk, window)
+    rotary_emb: Any = part.rotary_emb
+    key_values = None if state is None else state.key_values
+    output = part.run_stack(hidden_states, mask, rotary_emb(hidden_states, chunk_ids), key_values, **kwargs)
+    if state is not None:
+        state.drop_unseen(window)
+    return output
+
+
+def whole_clip_mask(
+    part: MirasolMediaPart,
+    hidden_states: torch.Tensor,
+    token_mask: torch.Tensor | None,
+    tokens_per_chunk: int,
+    window: int | None,
+) -> tuple[torch.Tensor, Any]:
+    """The chunk of each token [B, K·n], and the block-causal mask in the form the attention backend wants."""
     batch, length, _ = hidden_states.shape
     chunk_ids = (torch.arange(length, device=hidden_states.device) // tokens_per_chunk).expand(batch, -1)
 
@@ -166,4 +200,4 @@ def block_causal_context(
         block_sequence_ids=chunk_ids,
         and_mask_function=None if window is None else within_window,
     )
-    return mask, part.rotary_emb(hidden_states, chunk_ids)
+    return chunk_ids, mask

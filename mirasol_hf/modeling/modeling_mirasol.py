@@ -25,6 +25,7 @@ from .configuration_mirasol import MirasolConfig
 from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
 from .input_checks_mirasol import check_media, check_text_against_media, check_text_length
 from .losses_mirasol import MirasolLossHeads
+from .media_cache_mirasol import MirasolMediaCache
 from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
 from .text_decoder_mirasol import MirasolTextModel
 from .time_model_mirasol import MirasolTimeModel
@@ -62,7 +63,7 @@ class MirasolModel(MirasolPreTrainedModel):
         input_features: torch.Tensor | None = None,
         video_mask: torch.Tensor | None = None,
         audio_mask: torch.Tensor | None = None,
-        **kwargs: Any,
+        media_cache: MirasolMediaCache | None = None,
     ) -> MirasolMediaOutput:
         """Encodes clips into the features that the text attends to.
 
@@ -73,6 +74,7 @@ class MirasolModel(MirasolPreTrainedModel):
             pixel_values_videos: [B, K, F, C, H, W], normalised frames; F may be 1 for still images.
             input_features: [B, K, S, M], log-mel spectrograms.
             video_mask, audio_mask: [B, K], 1 where the chunk has that modality; `None` for everywhere.
+            media_cache: state of a stream; the chunks follow those that it has seen, and it takes them in.
 
         Returns:
             `media_hidden_states` [B, K·m, D], `media_attention_mask` [B, K·m], `combined_features` [B, K, m, D].
@@ -84,15 +86,18 @@ class MirasolModel(MirasolPreTrainedModel):
         video_mask = partial_mask(pixel_values_videos, video_mask, shape)
         audio_mask = partial_mask(input_features, audio_mask, shape)
         chunk_mask = None if video_mask is None or audio_mask is None else video_mask | audio_mask
-        if chunk_mask is not None and not bool(chunk_mask.any()):
+        if chunk_mask is not None and media_cache is None and not bool(chunk_mask.any()):
             return self.encode_nothing(shape)
         video_tokens = self.encode_modality(self.video_tower, self.video_projection, pixel_values_videos, video_mask)
         audio_tokens = self.encode_modality(self.audio_tower, self.audio_projection, input_features, audio_mask)
         tokens, token_mask = self.join_modalities(
             (video_tokens, video_mask), (audio_tokens, audio_mask), chunk_mask, shape
         )
-        combined = self.combiner(tokens, video_tokens.shape[1], shape, token_mask, chunk_mask).last_hidden_state
-        states = self.time_model(combined, chunk_mask).last_hidden_state
+        cache = media_cache
+        combined = self.combiner(
+            tokens, video_tokens.shape[1], shape, token_mask, chunk_mask, cache.combiner if cache else None
+        ).last_hidden_state
+        states = self.time_model(combined, chunk_mask, cache.time_model if cache else None).last_hidden_state
         features_per_chunk = combined.shape[2]
         present = (
             torch.ones(shape, device=states.device, dtype=torch.long) if chunk_mask is None else chunk_mask.long()

@@ -14,8 +14,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, MirasolRotaryEmbedding, sincos_positions
 from .base_mirasol import MirasolMediaPart, fill_normal
-from .combiner_mirasol import block_causal_context
+from .combiner_mirasol import run_block_causal
 from .configuration_mirasol import MirasolCombinerConfig, MirasolTimeConfig
+from .media_cache_mirasol import MirasolBlockCausalState
 
 
 class MirasolTimeEmbeddings(nn.Module):
@@ -33,13 +34,14 @@ class MirasolTimeEmbeddings(nn.Module):
         if self.mask_token is not None:
             fill_normal(self.mask_token, std)
 
-    def forward(self, combined_features: torch.Tensor) -> torch.Tensor:
-        """[B, K, m, combiner width] → [B, K·m, D]."""
+    def forward(self, combined_features: torch.Tensor, first_chunk: int = 0) -> torch.Tensor:
+        """[B, K, m, combiner width] → [B, K·m, D]; `first_chunk` is the first one's place in the stream."""
         hidden_states = self.projection(combined_features)
         if self.training and self.mask_token is not None:
             masked = torch.rand(hidden_states.shape[:-1], device=hidden_states.device) < self.config.mask_ratio
             hidden_states = torch.where(masked[..., None], self.mask_token.to(hidden_states), hidden_states)
-        chunks = torch.arange(hidden_states.shape[1], dtype=torch.float32, device=hidden_states.device)
+        count = hidden_states.shape[1]
+        chunks = torch.arange(first_chunk, first_chunk + count, dtype=torch.float32, device=hidden_states.device)
         positions = sincos_positions(chunks[:, None], self.config.hidden_size)
         return (hidden_states + self.slot_embedding + positions[:, None].to(hidden_states)).flatten(1, 2)
 
@@ -64,21 +66,25 @@ class MirasolTimeModel(MirasolMediaPart):
     @merge_with_config_defaults
     @capture_outputs
     def forward(
-        self, combined_features: torch.Tensor, chunk_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        combined_features: torch.Tensor,
+        chunk_mask: torch.Tensor | None = None,
+        state: MirasolBlockCausalState | None = None,
+        **kwargs: Any,
     ) -> BaseModelOutput:
         """Relates chunks in time.
 
         Args:
             combined_features: [B, K, m, combiner width].
             chunk_mask: [B, K], 0 at chunks that do not exist; nobody attends to them.
+            state: what was kept of earlier chunks of a stream.
 
         Returns:
             `last_hidden_state` [B, K·m, D].
         """
         features_per_chunk = combined_features.shape[2]
-        hidden_states = self.embeddings(combined_features)
+        hidden_states = self.embeddings(combined_features, 0 if state is None else state.num_chunks)
         token_mask = None if chunk_mask is None else chunk_mask.repeat_interleave(features_per_chunk, dim=1)
-        mask, rotary = block_causal_context(
-            self, hidden_states, token_mask, features_per_chunk, self.config.attention_window
-        )
-        return BaseModelOutput(last_hidden_state=self.run_stack(hidden_states, mask, rotary, **kwargs))
+        window = self.config.attention_window
+        states = run_block_causal(self, hidden_states, token_mask, features_per_chunk, window, state, **kwargs)
+        return BaseModelOutput(last_hidden_state=states)
