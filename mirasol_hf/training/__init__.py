@@ -1,0 +1,1 @@
+"""Training: collator, Trainer, tokenizer, the AVScenes curriculum and the recipes."""

@@ -1,0 +1,255 @@
+"""Run a recipe: tokenizer, processor and model are made, trained with `MirasolTrainer`, and saved together."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Seq2SeqTrainingArguments, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint, set_seed
+
+from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
+from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
+from mirasol_hf.processing.feature_extraction_mirasol import MirasolFeatureExtractor
+from mirasol_hf.processing.processing_mirasol import MirasolProcessor
+from mirasol_hf.processing.video_processing_mirasol import MirasolVideoProcessor
+from mirasol_hf.training.avscenes_data import AVScenesClips, StageBatches
+from mirasol_hf.training.collator import MirasolDataCollator
+from mirasol_hf.training.optimizer import MuonWithAdamW
+from mirasol_hf.training.recipe import Normalisation, Optimisation, Recipe, load_recipe
+from mirasol_hf.training.tokenizer import avscenes_corpus, train_tokenizer
+from mirasol_hf.training.trainer import MirasolTrainer
+
+CHECKPOINTS = "checkpoints"
+RESULT_FILE = "training_result.json"
+
+
+def run_recipe(
+    recipe: str | Path, output_dir: str | Path, resume: bool = False, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Train as `recipe` says and save model, tokenizer and processor in `output_dir`.
+
+    Args:
+        recipe: name of a recipe in the package, or path of a YAML file.
+        output_dir: where the model goes; checkpoints lie in `checkpoints` below it.
+        resume: go on from the newest checkpoint there, in the middle of a stage too; start anew if there is none.
+        overrides: changes to the recipe, `key=value` each (see `load_recipe`).
+
+    Returns:
+        what `training_result.json` in `output_dir` holds: recipe, hardware, seconds, steps per second, last losses and
+        the last accuracies on validation scenes.
+
+    Raises:
+        ValueError: if the recipe is unknown or faulty, or `output_dir` holds checkpoints and `resume` is off.
+    """
+    plan = load_recipe(recipe, overrides)
+    folder = Path(output_dir)
+    checkpoint = _checkpoint(folder, resume)
+    if plan.running.num_threads is not None:
+        torch.set_num_threads(plan.running.num_threads)
+    set_seed(plan.seed)
+    model, processor = build_model(plan)
+    model.set_attn_implementation(plan.running.attn_implementation)
+    trainer = build_trainer(plan, model, processor, folder)
+    began = time.monotonic()
+    output = trainer.train(resume_from_checkpoint=checkpoint)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    history = trainer.state.log_history
+    result = {
+        "recipe": plan.to_dict(),
+        "hardware": hardware(),
+        "seconds": round(time.monotonic() - began, 1),
+        "resumed_from": checkpoint,
+        "steps": trainer.state.global_step,
+        "training_loss": output.training_loss,
+        "last_losses": _last(history, "loss"),
+        "validation": _last(history, "validation_overall"),
+    }
+    (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def build_model(recipe: Recipe) -> tuple[MirasolForConditionalGeneration, MirasolProcessor]:
+    """Make the recipe's tokenizer, processor and untrained model."""
+    config = MirasolConfig.from_preset(recipe.preset, **recipe.config)
+    text: Any = config.text_config
+    tokenizer = train_tokenizer(
+        avscenes_corpus(recipe.tokenizer.num_scenes),
+        vocab_size=recipe.tokenizer.vocab_size,
+        model_max_length=text.max_position_embeddings,
+    )
+    if len(tokenizer) > text.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} entries but config.text_config.vocab_size={text.vocab_size}"
+        )
+    processor = build_processor(config, tokenizer, recipe.normalisation)
+    return MirasolForConditionalGeneration(config), processor
+
+
+def build_processor(
+    config: MirasolConfig, tokenizer: Any, statistics: Normalisation | None = None
+) -> MirasolProcessor:
+    """Make the processor whose geometry is the one of `config`."""
+    statistics = statistics or Normalisation()
+    levels: dict[str, Any] = {"db_offset": statistics.db_offset, "db_scale": statistics.db_scale}
+    video: Any = config.video_config
+    audio: Any = config.audio_config
+    extractor = (
+        MirasolFeatureExtractor(**levels)
+        if audio is None
+        else MirasolFeatureExtractor(
+            sampling_rate=audio.sampling_rate, num_mel_bins=audio.num_mel_bins, num_steps=audio.num_steps, **levels
+        )
+    )
+    return MirasolProcessor(
+        video_processor=MirasolVideoProcessor(
+            size={"height": video.image_size, "width": video.image_size},
+            num_frames=video.num_frames,
+            image_mean=[statistics.image_mean] * video.num_channels,
+            image_std=[statistics.image_std] * video.num_channels,
+        ),
+        feature_extractor=extractor,
+        tokenizer=tokenizer,
+    )
+
+
+def build_trainer(
+    recipe: Recipe, model: MirasolForConditionalGeneration, processor: MirasolProcessor, folder: Path
+) -> MirasolTrainer:
+    """Make the Trainer of a recipe over its curriculum."""
+    accumulation = recipe.optimisation.gradient_accumulation_steps
+    clips = AVScenesClips(
+        processor, recipe.stages, seed=recipe.seed, augmentation=recipe.augmentation, accumulation=accumulation
+    )
+    return MirasolTrainer(
+        model=model,
+        args=training_arguments(recipe, folder / CHECKPOINTS),
+        data_collator=MirasolDataCollator(
+            processor.tokenizer, video_processor=processor.video_processor, packed=recipe.running.packed
+        ),
+        train_dataset=clips,
+        processing_class=processor,
+        batch_sampler=StageBatches(recipe.stages, accumulation),
+        callbacks=[FamilyAccuracy(recipe, processor)],
+        optimizers=(build_optimizer(recipe.optimisation, model), None),
+    )
+
+
+def build_optimizer(how: Optimisation, model: MirasolForConditionalGeneration) -> torch.optim.Optimizer | None:
+    """Muon with AdamW if the recipe asks for it; `None` leaves the choice to the Trainer."""
+    if not how.muon_scale:
+        return None
+    return MuonWithAdamW(model, how.learning_rate, how.muon_scale, how.weight_decay, how.adam_beta2)
+
+
+def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
+    """Translate a recipe into `TrainingArguments`."""
+    how, running = recipe.optimisation, recipe.running
+    return Seq2SeqTrainingArguments(
+        output_dir=str(folder),
+        max_steps=recipe.steps,
+        seed=recipe.seed,
+        learning_rate=how.learning_rate,
+        weight_decay=how.weight_decay,
+        warmup_steps=how.warmup_steps,
+        lr_scheduler_type=how.lr_scheduler_type,
+        lr_scheduler_kwargs=how.lr_scheduler_kwargs,
+        adam_beta2=how.adam_beta2,
+        max_grad_norm=how.max_grad_norm,
+        gradient_accumulation_steps=how.gradient_accumulation_steps,
+        bf16=how.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=running.logging_steps,
+        save_steps=running.save_steps,
+        save_total_limit=running.save_total_limit,
+        dataloader_num_workers=running.workers,
+        dataloader_prefetch_factor=4 if running.workers else None,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+class FamilyAccuracy(TrainerCallback):
+    """Every so many steps, the accuracy of each question family on validation scenes, printed and logged."""
+
+    def __init__(self, recipe: Recipe, processor: MirasolProcessor) -> None:
+        self.running = recipe.running
+        self.stages = recipe.stages
+        self.processor = processor
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluate if it is time, on clips like those of the last stage."""
+        from mirasol_hf.evaluation.avscenes_fast import evaluate_fast
+
+        every = self.running.eval_steps
+        if not every or (state.global_step % every and state.global_step != state.max_steps):
+            return
+        last = self.stages[-1]
+        result = evaluate_fast(
+            kwargs["model"],
+            self.processor,
+            num_clips=self.running.eval_clips,
+            num_chunks=max(last.num_chunks),
+            min_seconds=last.min_seconds,
+            max_seconds=last.max_seconds,
+        )
+        entry = {f"validation_{name}": value for name, value in result.items()}
+        state.log_history.append({**entry, "step": state.global_step})
+        print(json.dumps({"step": state.global_step, **entry}), flush=True)
+
+
+def hardware() -> str:
+    """Say in a line what this machine is."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"{_processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _checkpoint(folder: Path, resume: bool) -> str | None:
+    checkpoints = folder / CHECKPOINTS
+    newest = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if newest is not None and not resume:
+        raise ValueError(f"{checkpoints} holds checkpoints: resume the run, or choose another output directory")
+    return newest
+
+
+def _last(history: Sequence[dict[str, Any]], key: str) -> dict[str, Any] | None:
+    return next((entry for entry in reversed(history) if key in entry), None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: `python -m mirasol_hf.training.train --recipe NAME --output DIR [--resume] [key=value ...]`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Train a Mirasol model by a recipe.")
+    parser.add_argument("--recipe", default="avscenes-tiny")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    given = parser.parse_args(arguments)
+    result = run_recipe(given.recipe, given.output, given.resume, given.overrides)
+    print(json.dumps({key: value for key, value in result.items() if key != "recipe"}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

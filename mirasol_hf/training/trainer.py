@@ -1,0 +1,148 @@
+"""The Trainer for Mirasol: every loss in the log by its name, evaluation by generated answers, batches by a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+from transformers import Seq2SeqTrainer
+
+LOSS_NAMES = ("text_loss", "latent_loss", "video_reconstruction_loss", "audio_reconstruction_loss")
+PROMPT_KEYS = ("prompt_input_ids", "prompt_attention_mask")
+
+
+class MirasolTrainer(Seq2SeqTrainer):
+    """`Seq2SeqTrainer` that knows what Mirasol returns.
+
+    - `num_items_in_batch` reaches the model's losses, so that gradient accumulation changes nothing.
+    - Each loss that the model returns by name is logged beside the total.
+    - With `predict_with_generate`, answers are generated from the prompts alone (`prompt_input_ids`, as
+      `MirasolDataCollator(with_prompts=True)` makes them), since `input_ids` contain the answer.
+    - `batch_sampler` gives the training batches as lists of row numbers, in order; without it the usual sampler rules.
+
+    Set `remove_unused_columns=False` in the arguments: rows carry raw media which the collator turns into inputs.
+    """
+
+    def __init__(self, *args: Any, batch_sampler: Sampler[list[int]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The library notes `use_cache` on the top configuration, where Mirasol has no such field: it would be
+        # saved and refused on loading. Whether to cache belongs to the text section, and to `compute_loss` below.
+        vars(self.model.config).pop("use_cache", None)
+        self.batch_sampler = batch_sampler
+        self._forget_losses()
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the loader of training batches, by `batch_sampler` if one was given."""
+        if self.batch_sampler is None:
+            return super().get_train_dataloader()
+        workers = self.args.dataloader_num_workers
+        loader: DataLoader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batch_sampler,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers if workers else False,
+        )
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Return the loss, and note its named parts for the log while training."""
+        # Nothing is decoded here: keys and values need not be kept.
+        inputs = {"use_cache": False, **inputs}
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if model.training:
+            self._note_losses(outputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def _note_losses(self, outputs: Any) -> None:
+        self._passes += 1
+        for name in LOSS_NAMES:
+            value = outputs.get(name)
+            if value is not None:
+                self._loss_sums[name] = self._loss_sums.get(name, torch.zeros(())) + value.detach().float().cpu()
+
+    def _forget_losses(self) -> None:
+        self._loss_sums: dict[str, torch.Tensor] = {}
+        self._passes = 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the named losses, averaged since the last log, to a training log."""
+        if "loss" in logs and self._loss_sums:
+            steps = self._passes / self.args.gradient_accumulation_steps
+            # With accumulation the text loss of a pass is its share of the step's, a media loss the mean of the pass.
+            counts = {name: steps if name == "text_loss" else self._passes for name in self._loss_sums}
+            logs = {**logs, **{name: value.item() / counts[name] for name, value in self._loss_sums.items()}}
+            self._forget_losses()
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: Sequence[str] | None = None,
+        **gen_kwargs: Any,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Return the loss, the generated answers without their prompts, and the labels."""
+        inputs = dict(inputs)
+        prompts = {key: inputs.pop(key) for key in PROMPT_KEYS if key in inputs}
+        generate = self.args.predict_with_generate and not prediction_loss_only
+        if not generate:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys=list(ignore_keys or []))
+        if len(prompts) != len(PROMPT_KEYS):
+            raise ValueError(
+                "predict_with_generate needs prompt_input_ids and prompt_attention_mask in the batch: "
+                "use MirasolDataCollator(with_prompts=True)"
+            )
+        inputs = self._prepare_inputs(inputs)
+        prompts = self._prepare_inputs(prompts)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, _ = self.compute_loss(model, inputs, return_outputs=True)
+        answers = self._generate_answers(inputs, prompts, gen_kwargs)
+        return loss.detach().mean(), answers, inputs["labels"]
+
+    def _generate_answers(
+        self, inputs: dict[str, Any], prompts: dict[str, torch.Tensor], gen_kwargs: dict[str, Any]
+    ) -> torch.Tensor:
+        """Generate from the prompts, with each clip encoded once, and cut the prompts off."""
+        options = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
+        media_names = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
+        media = {name: inputs[name] for name in media_names if name in inputs}
+        model = self.accelerator.unwrap_model(self.model)
+        with torch.no_grad():
+            encoded = encode_rows(model, media, inputs.get("media_index")) if media else {}
+            sequences = model.generate(
+                input_ids=prompts["prompt_input_ids"],
+                attention_mask=prompts["prompt_attention_mask"],
+                **encoded,
+                **options,
+            )
+        return sequences[:, prompts["prompt_input_ids"].shape[1] :]
+
+
+def encode_rows(
+    model: Any, media: dict[str, torch.Tensor], media_index: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """Encode each clip once and return what `generate` takes, with one row per question.
+
+    Args:
+        model: a Mirasol model.
+        media: the media tensors and masks of the clips.
+        media_index: clip of each text row, `[T]`; `None` if row i asks about clip i.
+    """
+    encoded = model.encode_media(**media)
+    hidden, mask = encoded.media_hidden_states, encoded.media_attention_mask
+    if media_index is not None:
+        hidden, mask = hidden[media_index], mask[media_index]
+    return {"media_hidden_states": hidden, "media_attention_mask": mask}
