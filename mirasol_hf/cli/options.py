@@ -1,0 +1,10 @@
+"""Options that several commands share."""
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+ModelOption: TypeAlias = Annotated[
+    str | None, typer.Option("--model", metavar="DIR", help="Checkpoint folder; the embedded one if absent.")
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

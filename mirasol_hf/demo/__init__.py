@@ -1,0 +1,1 @@
+"""A guided look at the embedded model."""

@@ -1,0 +1,1 @@
+"""The task `"video-question-answering"` of `transformers.pipeline`."""

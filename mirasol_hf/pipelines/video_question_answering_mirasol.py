@@ -1,0 +1,375 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Free-text answers about videos with their sound, as a Transformers pipeline.
+
+What is special: the media of an item are encoded once, however many questions are asked about it and however many
+beams decode the answers. The file imports nothing of its package, so that it can travel as remote code.
+
+Legend: N items of a batch, Q text rows (questions) of a batch, K chunks, m joint features per chunk, D width, L text.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import GenerationConfig, Pipeline
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+
+_MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
+
+
+class VideoQuestionAnsweringPipeline(Pipeline):
+    """Answers questions about a video, its sound, or both.
+
+    Registered as `"video-question-answering"`. Greedy by default, with at most 16 new tokens where the model's
+    generation config says nothing else.
+
+    Example:
+        >>> import mirasol_hf
+        >>> from transformers import pipeline
+        >>> pipe = pipeline("video-question-answering")
+        >>> pipe("clip.mp4", "What colour is the square?")
+        [{'answer': 'red', 'score': 0.97}]
+    """
+
+    _load_processor = True
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    _pipeline_calls_generate = True
+    _default_generation_config = GenerationConfig(max_new_tokens=16)
+    _non_generation_params = ("top_k",)  # here: the number of answers
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.processor is None:
+            raise ValueError("the video-question-answering pipeline needs processor=; none was given or found")
+        _check_geometry(self.processor, self.model.config)
+
+    def __call__(
+        self,
+        video: Any = None,
+        question: str | list[Any] | None = None,
+        context: str | list[Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Answers one question or many.
+
+        Args:
+            video: a path, bytes, a binary file object, an array or tensor of frames (with `fps=`), a list of PIL
+                images, a file with sound alone, or `None` for a question about the context only. A list of videos is
+                a batch. Instead of the three arguments: a dict with the keys `video`, `question`, `context` and,
+                where needed, `audio` and any keyword of the processor; a list, a generator or a `Dataset` of them.
+            question: the question; a list with one video asks them all and encodes the video once; a list with a list
+                of videos gives each video its own (which may be a list again).
+            context: text that the question may refer to; one for all, or a list parallel to `question`.
+            top_k (`int`, defaults to 1): how many different answers at most, best first; more than one uses beams.
+            max_new_tokens (`int`), generate_kwargs (`dict`): passed to `generate`.
+            batch_size (`int`), num_workers (`int`): for lists, generators and datasets.
+            kwargs: `audio=`, `fps=`, `sampling_rate=`, `num_frames=`, `num_chunks=`, `start=`, `end=`: passed to the
+                processor.
+
+        Returns:
+            A list of up to `top_k` dicts `{"answer": str, "score": float}`, best first; a list of such lists for
+            several questions or a list of videos; an iterator for a generator or a `Dataset`. The score is the
+            model's probability of the whole answer, its end token included: the product over the answer's tokens.
+            Answers spelt the same by different tokens are one answer, their probabilities added.
+
+        Raises:
+            ValueError: an empty question, lists of different length, a prompt longer than the decoder's positions, or
+                media the processor cannot read (it names the file).
+            OSError: a file that is missing or cannot be opened.
+        """
+        return super().__call__(_as_inputs(video, question, context), **kwargs)
+
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        max_new_tokens: int | None = None,
+        generate_kwargs: dict[str, Any] | None = None,
+        **processor_kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        forward: dict[str, Any] = {}
+        if generate_kwargs is not None:
+            forward["generate_kwargs"] = dict(generate_kwargs)
+        if max_new_tokens is not None:
+            if generate_kwargs is not None and "max_new_tokens" in generate_kwargs:
+                raise ValueError("max_new_tokens is given twice: as an argument and in generate_kwargs")
+            forward["generate_kwargs"] = {**(generate_kwargs or {}), "max_new_tokens": max_new_tokens}
+        if top_k is not None:
+            if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+                raise ValueError(f"top_k={top_k!r} must be an integer of at least 1")
+            forward["top_k"] = top_k
+        return ({"processor_kwargs": processor_kwargs} if processor_kwargs else {}), forward, {}
+
+    def preprocess(self, input_: Any, processor_kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Reads one item: its prompts, and its media as tensors with a leading dimension of one."""
+        if not isinstance(input_, Mapping):
+            raise ValueError(f"an item must be a dict with 'video' and 'question', got {type(input_).__name__}")
+        questions, several = _questions_of(input_)
+        contexts = _contexts_of(input_, len(questions))
+        prompts = [self.processor.build_prompt(q, c) for q, c in zip(questions, contexts)]
+        self._check_lengths(questions, prompts)
+        call = {key: value for key, value in input_.items() if key not in ("video", "question", "context")}
+        call = {**(processor_kwargs or {}), **call}
+        video = _media_source(input_.get("video"))
+        media: dict[str, torch.Tensor] = {}
+        if video is not None or call.get("audio") is not None:
+            inputs = self.processor(videos=video, return_tensors="pt", **call)
+            media = {name: inputs[name] for name in _MEDIA_TENSORS if inputs.get(name) is not None}
+        return {"prompts": prompts, "several": several, "media": media}
+
+    def _check_lengths(self, questions: list[str], prompts: list[str]) -> None:
+        """Raises ValueError for a prompt that leaves the answer no position; before any media are read."""
+        positions = self.model.config.get_text_config(decoder=True).max_position_embeddings
+        for question, tokens in zip(questions, self.processor.tokenizer(prompts)["input_ids"]):
+            if len(tokens) >= positions:
+                raise ValueError(
+                    f"question {_shortened(question)} is too long: with its context it has {len(tokens)} tokens, but "
+                    f"the decoder has {positions} positions and the answer needs some of them"
+                )
+
+    def _forward(
+        self, batch: dict[str, Any], top_k: int = 1, generate_kwargs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        given = {**self._generate_kwargs, **(generate_kwargs or {})}
+        overrides = {"num_return_sequences": top_k, "return_dict_in_generate": True, "output_scores": True}
+        options = self._prepare_generate_kwargs(generate_kwargs or {}, **overrides, **_beam_options(top_k, given))
+        rows_of_item = [len(prompts) for prompts in batch["prompts"]]
+        text = self._tokenize([prompt for prompts in batch["prompts"] for prompt in prompts])
+        media = self._encode(batch["media"], rows_of_item)
+        output = self.model.generate(**text, **media, **options)
+        answers, scores = self._read(output, text["input_ids"].shape[1], self._end_tokens(options))
+        groups = [
+            _merge(answers[row : row + top_k], scores[row : row + top_k]) for row in range(0, len(answers), top_k)
+        ]
+        ends = torch.tensor(rows_of_item).cumsum(0).tolist()
+        items = [groups[end - count : end] for end, count in zip(ends, rows_of_item)]
+        return {"items": [{"answers": rows, "several": several} for rows, several in zip(items, batch["several"])]}
+
+    def _tokenize(self, prompts: list[str]) -> dict[str, torch.Tensor]:
+        """Tokens of all prompts, padded on the left: `input_ids`, `attention_mask` of shape [Q, L]."""
+        encoded = self.processor.tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt")
+        return {name: encoded[name].to(self.device) for name in ("input_ids", "attention_mask")}
+
+    def _encode(self, media: dict[str, torch.Tensor], rows_of_item: list[int]) -> dict[str, torch.Tensor]:
+        """Encodes every item once, then gives each of its questions the result: [N, K·m, D] -> [Q, K·m, D]."""
+        if not media:
+            return {}
+        media = {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in media.items()
+        }
+        encoded = self.model.encode_media(**media)
+        counts = torch.tensor(rows_of_item, device=self.device)
+        return {
+            name: getattr(encoded, name).repeat_interleave(counts, dim=0)
+            for name in ("media_hidden_states", "media_attention_mask")
+        }
+
+    def _read(self, output: Any, prompt_length: int, end_tokens: list[int]) -> tuple[list[str], list[float]]:
+        """Texts and probabilities of the generated sequences."""
+        log_probs = self.model.compute_transition_scores(
+            output.sequences, output.scores, getattr(output, "beam_indices", None), normalize_logits=True
+        )
+        tokens = output.sequences[:, prompt_length:]
+        generated = _generated_mask(tokens, end_tokens)[:, : log_probs.shape[1]]
+        totals = log_probs.float().masked_fill(~generated, 0.0).sum(-1)
+        texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [text.strip() for text in texts], totals.exp().tolist()
+
+    def _end_tokens(self, options: dict[str, Any]) -> list[int]:
+        config = options.get("generation_config") or self.model.generation_config
+        ends = options.get("eos_token_id", config.eos_token_id)
+        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+    def postprocess(self, model_outputs: dict[str, Any]) -> list[Any]:
+        """One item's answers: a list of dicts, or a list of such lists where a list of questions was asked."""
+        rows = model_outputs["answers"]
+        return rows if model_outputs["several"] else rows[0]
+
+    def run_single(
+        self, inputs: Any, preprocess_params: dict, forward_params: dict, postprocess_params: dict
+    ) -> list[Any]:
+        """One item, without a data loader."""
+        batch = _collate([self.preprocess(inputs, **preprocess_params)])
+        outputs = self.forward(batch, **forward_params)
+        return self.postprocess(outputs["items"][0], **postprocess_params)
+
+    def get_iterator(
+        self,
+        inputs: Iterable[Any],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict,
+        forward_params: dict,
+        postprocess_params: dict,
+    ) -> Iterator[list[Any]]:
+        """Items in batches through a data loader; ragged media are padded, so the library's collator does not fit."""
+        if isinstance(inputs, Sized):
+            dataset: Any = PipelineDataset(inputs, self.preprocess, preprocess_params)
+        else:
+            dataset, num_workers = PipelineIterator(inputs, self.preprocess, preprocess_params), min(num_workers, 1)
+        loader = DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=_collate)
+        for batch in loader:
+            for item in self.forward(batch, **forward_params)["items"]:
+                yield self.postprocess(item, **postprocess_params)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves model and processor; `pipeline("video-question-answering", model=folder)` loads them again.
+
+        Raises:
+            ValueError: `save_directory` is a file.
+        """
+        if os.path.isfile(save_directory):
+            raise ValueError(f"save_directory {os.fspath(save_directory)!r} is a file, expected a folder")
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _is_one_video(value: Any) -> bool:
+    """A list of pictures is one video; a list of anything else is a batch of videos."""
+    if not isinstance(value, (list, tuple)):
+        return True
+    first: Any = value[0] if value else None
+    return hasattr(first, "getpixel") or (hasattr(first, "shape") and len(first.shape) <= 3)
+
+
+def _media_source(value: Any) -> Any:
+    """What the processor reads; `datasets` hands over an undecoded file as a dict of bytes and path."""
+    if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:
+        return value["path"] if value["bytes"] is None else value["bytes"]
+    return value
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    return repr(text if len(text) <= limit else text[:limit] + "…")
+
+
+def _as_inputs(video: Any, question: Any, context: Any) -> Any:
+    """The arguments of a call as one dict, a list of dicts, or the iterable that was given."""
+    if question is None:
+        if isinstance(video, Mapping):
+            return {"context": context, **video} if context is not None else video
+        if isinstance(video, (list, tuple)) and video and all(isinstance(item, Mapping) for item in video):
+            return list(video)
+        if _is_stream(video):
+            return (item for item in video)  # also for a `datasets.Dataset`, which the base class does not know
+        raise ValueError("question is missing: give question=, or dicts with the keys 'video' and 'question'")
+    if isinstance(video, Mapping) or _is_generator(video):
+        raise ValueError("question= cannot be given beside dicts or a generator; put it into the dicts")
+    if _is_one_video(video):
+        return {"video": video, "question": question, "context": context}
+    count = len(video)
+    questions = _spread("question", question, count)
+    contexts = _spread("context", context, count)
+    return [{"video": v, "question": q, "context": c} for v, q, c in zip(video, questions, contexts)]
+
+
+def _is_generator(value: Any) -> bool:
+    return isinstance(value, Iterator) and not hasattr(value, "read")
+
+
+def _is_stream(value: Any) -> bool:
+    """A generator or a dataset (torch's or `datasets`'): something that gives dicts one after the other."""
+    return _is_generator(value) or isinstance(value, Dataset) or hasattr(value, "features")
+
+
+def _spread(name: str, value: Any, count: int) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} entries for {count} videos")
+    return list(value)
+
+
+def _questions_of(item: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The questions of an item, and whether they were given as a list."""
+    question = item.get("question")
+    several = isinstance(question, (list, tuple))
+    questions: list[Any] = list(question) if isinstance(question, (list, tuple)) else [question]
+    if not questions:
+        raise ValueError("question is an empty list")
+    for text in questions:
+        if not isinstance(text, str):
+            raise ValueError(f"question must be a string, got {type(text).__name__}")
+        if not text.strip():
+            raise ValueError("question is empty")
+    return questions, several
+
+
+def _contexts_of(item: Mapping[str, Any], count: int) -> list[str | None]:
+    context = item.get("context")
+    contexts = list(context) if isinstance(context, (list, tuple)) else [context] * count
+    if len(contexts) != count:
+        raise ValueError(f"context has {len(contexts)} entries for {count} questions")
+    for text in contexts:
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"context must be a string or None, got {type(text).__name__}")
+    return contexts
+
+
+def _collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Puts items into one batch; chunks that an item lacks, or a whole modality, become zeros with mask 0."""
+    names = [name for name in _MEDIA_TENSORS if any(name in item["media"] for item in items)]
+    chunks = max((tensor.shape[1] for item in items for tensor in item["media"].values()), default=0)
+    media = {name: torch.cat([_padded(item["media"], name, chunks, items) for item in items]) for name in names}
+    return {
+        "prompts": [item["prompts"] for item in items],
+        "several": [item["several"] for item in items],
+        "media": media,
+    }
+
+
+def _padded(media: dict[str, torch.Tensor], name: str, chunks: int, items: list[dict[str, Any]]) -> torch.Tensor:
+    """One item's tensor `[1, chunks, ...]`, filled up with zeros."""
+    tensor = media.get(name)
+    if tensor is None:
+        like = next(item["media"][name] for item in items if name in item["media"])
+        return like.new_zeros(1, chunks, *like.shape[2:])
+    missing = chunks - tensor.shape[1]
+    return torch.cat([tensor, tensor.new_zeros(1, missing, *tensor.shape[2:])], dim=1) if missing else tensor
+
+
+def _beam_options(top_k: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Several answers come from beams ranked by their plain probability, unless the caller samples."""
+    config = given.get("generation_config")
+    if top_k == 1 or given.get("do_sample") or getattr(config, "do_sample", False):
+        return {}
+    beams = given.get("num_beams") or getattr(config, "num_beams", None) or 1
+    return {"num_beams": max(top_k, beams), "length_penalty": 0.0}
+
+
+def _generated_mask(tokens: torch.Tensor, ends: list[int]) -> torch.Tensor:
+    """True for an answer's tokens up to and including its end token; what follows is padding."""
+    is_end = torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype, device=tokens.device))
+    return is_end.long().cumsum(-1) - is_end.long() == 0
+
+
+def _merge(answers: list[str], scores: list[float]) -> list[dict[str, Any]]:
+    """One entry for each different text, most probable first."""
+    totals: dict[str, float] = {}
+    for answer, score in zip(answers, scores):
+        totals[answer] = totals.get(answer, 0.0) + score
+    ranked = sorted(totals.items(), key=lambda entry: -entry[1])
+    return [{"answer": answer, "score": score} for answer, score in ranked]
+
+
+def _check_geometry(processor: Any, config: Any) -> None:
+    """Raises ValueError where the processor makes tensors of another shape than the model takes."""
+    video, audio = config.video_config, config.audio_config
+    size = processor.video_processor.size
+    pairs = [
+        ("video_processor.size", (size["height"], size["width"]), (video.image_size, video.image_size)),
+        ("video_processor.num_frames", processor.video_processor.num_frames, video.num_frames),
+    ]
+    extractor = getattr(processor, "feature_extractor", None)
+    if audio is not None and extractor is not None:
+        pairs.append(("feature_extractor.num_steps", extractor.num_steps, audio.num_steps))
+        pairs.append(("feature_extractor.num_mel_bins", extractor.num_mel_bins, audio.num_mel_bins))
+    for name, given, expected in pairs:
+        if given != expected:
+            raise ValueError(f"processor and model disagree: {name} is {given}, the model's config says {expected}")

@@ -1,0 +1,258 @@
+"""The pipeline with a small random model: forms of input, batches, encoder calls, saving."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+from transformers import GenerationConfig, pipeline
+
+import mirasol_hf
+from mirasol_hf.pipelines import video_question_answering_mirasol as module
+from mirasol_hf.registration import PIPELINE_TASK
+
+QUESTIONS = ["What colour is the square?", "What is heard while the circle called Ada is on screen?"]
+
+
+@pytest.fixture(scope="module")
+def pipe(random_parts):
+    model, processor = random_parts
+    return pipeline(PIPELINE_TASK, model=model, processor=processor, device="cpu")
+
+
+@contextmanager
+def counted_encodings(model):
+    """Counts how often the media are encoded, and how many clips go through the video tower in all."""
+    calls = []
+    handle = model.model.video_tower.register_forward_hook(lambda *args: calls.append(1))
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def assert_same(got, expected):
+    assert [entry["answer"] for entry in got] == [entry["answer"] for entry in expected]
+    torch.testing.assert_close(
+        torch.tensor([entry["score"] for entry in got]).log(),
+        torch.tensor([entry["score"] for entry in expected]).log(),
+        rtol=1e-5,
+        atol=1e-4,
+    )
+
+
+def test_one_question_gives_one_answer_with_its_probability(pipe, scene_clip):
+    found = pipe(str(scene_clip), QUESTIONS[0])
+    assert len(found) == 1
+    assert set(found[0]) == {"answer", "score"}
+    assert isinstance(found[0]["answer"], str)
+    assert 0 <= found[0]["score"] <= 1
+
+
+def test_score_is_the_probability_of_the_generated_tokens(pipe, scene_clip):
+    found = pipe(scene_clip, QUESTIONS[0], max_new_tokens=3)[0]
+    processor, model = pipe.processor, pipe.model
+    inputs = processor(text=processor.build_prompt(QUESTIONS[0]), videos=str(scene_clip), return_tensors="pt")
+    with torch.no_grad():
+        tokens = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+        length = inputs["input_ids"].shape[1]
+        answer = tokens[:, length:]
+        extended = {**inputs, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        logits = model(**extended).logits[:, length - 1 : -1]
+    chosen = logits.log_softmax(-1).gather(-1, answer[..., None]).sum()
+    assert found["score"] == pytest.approx(chosen.exp().item(), rel=1e-4)
+
+
+def test_several_questions_encode_the_video_once(pipe, scene_clip):
+    with counted_encodings(pipe.model) as calls:
+        together = pipe(str(scene_clip), QUESTIONS)
+    assert len(calls) == 1
+    for question, found in zip(QUESTIONS, together):
+        assert_same(found, pipe(str(scene_clip), question))
+
+
+def test_beams_encode_the_video_once(pipe, scene_clip):
+    with counted_encodings(pipe.model) as calls:
+        pipe(str(scene_clip), QUESTIONS, top_k=3, max_new_tokens=4)
+    assert len(calls) == 1
+
+
+def test_top_k_gives_different_answers_best_first(pipe, scene_clip):
+    # A random model likes tokens that spell nothing; with letters only, different tokens are different texts.
+    tokenizer = pipe.tokenizer
+    unreadable = [i for i in range(pipe.model.config.text_config.vocab_size) if not tokenizer.decode([i]).isalpha()]
+    options = {"suppress_tokens": unreadable}
+    found = pipe(str(scene_clip), QUESTIONS[0], top_k=4, max_new_tokens=4, generate_kwargs=options)
+    scores = [entry["score"] for entry in found]
+    assert 1 < len(found) <= 4
+    assert scores == sorted(scores, reverse=True)
+    assert len({entry["answer"] for entry in found}) == len(found)
+
+
+def test_generation_options_of_pipeline_and_call(pipe, scene_clip, random_parts):
+    model, processor = random_parts
+    made = pipeline(PIPELINE_TASK, model=model, processor=processor, device="cpu", num_beams=3, max_new_tokens=2)
+    beams = pipe(str(scene_clip), QUESTIONS[0], generate_kwargs={"num_beams": 3, "max_new_tokens": 2})
+    assert_same(made(str(scene_clip), QUESTIONS[0]), beams)
+    config = GenerationConfig(num_beams=3, max_new_tokens=2, eos_token_id=2, pad_token_id=0)
+    assert_same(pipe(str(scene_clip), QUESTIONS[0], generate_kwargs={"generation_config": config}), beams)
+    with pytest.raises(ValueError, match="twice"):
+        pipe(str(scene_clip), QUESTIONS[0], max_new_tokens=2, generate_kwargs={"max_new_tokens": 3})
+
+
+def test_batch_gives_what_single_calls_give(pipe, scene_clip, other_clip):
+    items = [
+        {"video": str(scene_clip), "question": QUESTIONS[0]},
+        {"video": str(other_clip), "question": QUESTIONS, "context": "The circle is called Ada."},
+        {"video": None, "question": "What is Ada?", "context": "Ada is a circle."},
+    ]
+    batched = pipe(items, batch_size=3)
+    for item, found in zip(items, batched):
+        alone = pipe(dict(item))
+        if isinstance(item["question"], list):
+            assert len(found) == len(alone) == 2
+            for row, expected in zip(found, alone):
+                assert_same(row, expected)
+        else:
+            assert_same(found, alone)
+
+
+def test_lists_dicts_and_generators_mean_the_same(pipe, scene_clip, other_clip):
+    clips = [str(scene_clip), str(other_clip)]
+    from_lists = pipe(clips, QUESTIONS)
+    items = [{"video": clip, "question": question} for clip, question in zip(clips, QUESTIONS)]
+    from_dicts = pipe(items)
+    from_generator = list(pipe((item for item in items), batch_size=2))
+    for first, second, third in zip(from_lists, from_dicts, from_generator):
+        assert_same(first, second)
+        assert_same(first, third)
+
+
+def test_one_question_serves_a_list_of_videos(pipe, scene_clip, other_clip):
+    found = pipe([str(scene_clip), str(other_clip)], QUESTIONS[0])
+    assert_same(found[1], pipe(str(other_clip), QUESTIONS[0]))
+
+
+def test_generator_is_consumed_lazily(pipe, scene_clip):
+    taken = []
+
+    def items():
+        for number in range(5):
+            taken.append(number)
+            yield {"video": str(scene_clip), "question": QUESTIONS[0]}
+
+    results = pipe(items())
+    next(iter(results))
+    assert len(taken) < 5
+
+
+def test_rows_of_a_datasets_dataset(pipe, scene_clip):
+    import datasets
+
+    rows = {"video": [{"bytes": scene_clip.read_bytes(), "path": None}], "question": [QUESTIONS[0]]}
+    found = list(pipe(datasets.Dataset.from_dict(rows)))
+    assert_same(found[0], pipe(str(scene_clip), QUESTIONS[0]))
+
+
+def test_frames_with_a_rate(pipe):
+    frames = torch.randint(0, 255, (20, 3, 48, 64), dtype=torch.uint8)
+    found = pipe(frames, QUESTIONS[0], fps=10)
+    assert len(found) == 1
+
+
+def test_frames_without_a_rate_are_refused(pipe):
+    with pytest.raises(ValueError, match="fps"):
+        pipe(torch.zeros(20, 3, 48, 64, dtype=torch.uint8), QUESTIONS[0])
+
+
+def test_sound_alone_and_text_alone(pipe, tmp_path):
+    import numpy as np
+    import soundfile
+
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, np.sin(np.arange(32_000) * 0.2).astype("float32"), 16_000)
+    assert pipe(str(path), "What is heard?")
+    assert pipe(None, "What is Ada?", context="Ada is a circle.")
+    assert pipe({"question": "What is Ada?", "context": "Ada is a circle."})
+
+
+@pytest.mark.parametrize("question", ["", "   \n"])
+def test_empty_question(pipe, scene_clip, question):
+    with pytest.raises(ValueError, match="question is empty"):
+        pipe(str(scene_clip), question)
+
+
+def test_question_is_missing(pipe, scene_clip):
+    with pytest.raises(ValueError, match="question is missing"):
+        pipe(str(scene_clip))
+    with pytest.raises(ValueError, match="question must be a string"):
+        pipe({"video": str(scene_clip)})
+
+
+def test_question_longer_than_the_decoder_is_refused_before_reading(pipe):
+    with pytest.raises(ValueError, match="256 positions"):
+        pipe("no-such-file.mp4", "why " * 500)
+
+
+def test_lists_of_different_length(pipe, scene_clip):
+    with pytest.raises(ValueError, match="3 entries for 2 videos"):
+        pipe([str(scene_clip)] * 2, ["a", "b", "c"])
+    with pytest.raises(ValueError, match="1 entries for 2 questions"):
+        pipe(str(scene_clip), ["a", "b"], ["c"])
+
+
+@pytest.mark.parametrize("top_k", [0, -1, True, 1.5])
+def test_top_k_out_of_range(pipe, top_k):
+    with pytest.raises(ValueError, match="top_k"):
+        pipe(None, "What?", top_k=top_k)
+
+
+def test_missing_file_is_named(pipe):
+    with pytest.raises(FileNotFoundError, match=r"absent\.mp4"):
+        pipe("absent.mp4", "What?")
+
+
+def test_processor_of_another_geometry_is_refused(random_parts):
+    model, processor = random_parts
+    from copy import deepcopy
+
+    other = deepcopy(processor)
+    other.video_processor.num_frames = 4
+    with pytest.raises(ValueError, match=r"num_frames is 4.*says 8"):
+        pipeline(PIPELINE_TASK, model=model, processor=other)
+
+
+def test_save_pretrained_writes_everything_and_nothing_of_this_machine(pipe, scene_clip, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    again = pipeline(PIPELINE_TASK, model=str(tmp_path), device="cpu")
+    assert_same(again(str(scene_clip), QUESTIONS[0]), pipe(str(scene_clip), QUESTIONS[0]))
+    config = (tmp_path / "config.json").read_text()
+    assert "custom_pipelines" not in config
+    assert str(mirasol_hf.EMBEDDED_MODEL) not in config
+
+
+def test_save_pretrained_refuses_a_file(pipe, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        pipe.save_pretrained(path)
+
+
+def test_pipeline_file_stands_alone():
+    """It must travel as remote code: no import of its package, absolute or relative."""
+    with open(module.__file__, encoding="utf-8") as file:
+        source = file.read()
+    code = "import importlib.util, sys; sys.modules['mirasol_hf'] = None\n"
+    code += f"spec = importlib.util.spec_from_file_location('alone', {module.__file__!r})\n"
+    code += "m = importlib.util.module_from_spec(spec); sys.modules['alone'] = m; spec.loader.exec_module(m)"
+    assert "from ." not in source
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_embedded_model_is_the_default(scene_clip):
+    found = pipeline(PIPELINE_TASK, device="cpu")
+    assert found.model.config.model_type == "mirasol"
+    answer = found(str(scene_clip), "How many shapes are shown in all?")[0]
+    assert answer["answer"]
+    assert answer["score"] > 0
