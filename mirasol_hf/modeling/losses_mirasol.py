@@ -39,38 +39,57 @@ class MirasolLossHeads(nn.Module):
         self,
         states: torch.Tensor,
         combined_features: torch.Tensor,
-        chunk_mask: torch.Tensor,
         pixel_values_videos: torch.Tensor | None,
-        video_mask: torch.Tensor | None,
         input_features: torch.Tensor | None,
-        audio_mask: torch.Tensor | None,
+        counted: dict[str, torch.Tensor],
+        num_chunks_in_batch: dict[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Computes each loss by name, in float32, as a mean over the next chunks that exist.
 
         Args:
             states: [B, K, m, D], outputs of the time model.
             combined_features: [B, K, m, combiner width], the latent targets (taken without gradient).
-            chunk_mask, video_mask, audio_mask: [B, K] bool, what is really present.
             pixel_values_videos: [B, K, F, C, H, W].
             input_features: [B, K, S, M].
+            counted: which of the K−1 predictions each loss counts, from `predicted_chunks`.
+            num_chunks_in_batch: how many it counts in all micro-batches of an accumulated step; by default those
+                counted here.
 
         Returns:
             `latent_loss`, `video_reconstruction_loss`, `audio_reconstruction_loss`, as far as they apply.
         """
-        losses: dict[str, torch.Tensor] = {}
-        known, following = states[:, :-1], chunk_mask[:, :-1]
+        errors: dict[str, torch.Tensor] = {}
+        known = states[:, :-1]
         if self.latent_head is not None:
-            error = latent_error(self.latent_head(known), combined_features[:, 1:].detach(), self.latent_loss)
-            losses["latent_loss"] = masked_mean(error, following & chunk_mask[:, 1:])
-        if self.video_head is not None and pixel_values_videos is not None and video_mask is not None:
+            target = combined_features[:, 1:].detach()
+            errors["latent_loss"] = latent_error(self.latent_head(known), target, self.latent_loss)
+        if self.video_head is not None and pixel_values_videos is not None:
             target = downsized_video(pixel_values_videos[:, 1:], self.video_size)
-            error = reconstruction_error(self.video_head(known), target)
-            losses["video_reconstruction_loss"] = masked_mean(error, following & video_mask[:, 1:])
-        if self.audio_head is not None and input_features is not None and audio_mask is not None:
+            errors["video_reconstruction_loss"] = reconstruction_error(self.video_head(known), target)
+        if self.audio_head is not None and input_features is not None:
             target = nn.functional.adaptive_avg_pool2d(input_features[:, 1:].float(), self.audio_size).flatten(2)
-            error = reconstruction_error(self.audio_head(known), target)
-            losses["audio_reconstruction_loss"] = masked_mean(error, following & audio_mask[:, 1:])
-        return losses
+            errors["audio_reconstruction_loss"] = reconstruction_error(self.audio_head(known), target)
+        totals = num_chunks_in_batch or {}
+        return {name: masked_mean(error, counted[name], totals.get(name)) for name, error in errors.items()}
+
+
+def predicted_chunks(video_mask: torch.Tensor, audio_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Which predictions of chunk t+1 from chunk t each loss counts.
+
+    Args:
+        video_mask, audio_mask: [B, K], what is present.
+
+    Returns:
+        Bool [B, K−1] by the name of the loss: chunk t exists, and so does what is predicted of chunk t+1.
+    """
+    video, audio = video_mask.bool(), audio_mask.bool()
+    exists = video | audio
+    known = exists[:, :-1]
+    return {
+        "latent_loss": known & exists[:, 1:],
+        "video_reconstruction_loss": known & video[:, 1:],
+        "audio_reconstruction_loss": known & audio[:, 1:],
+    }
 
 
 def latent_error(predicted: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
@@ -94,7 +113,8 @@ def downsized_video(pixel_values_videos: torch.Tensor, size: tuple[int, int, int
     return nn.functional.adaptive_avg_pool3d(video, size).flatten(1).unflatten(0, (batch, chunks))
 
 
-def masked_mean(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of `error` [B, K−1] where `mask` is set; 0 if it is set nowhere."""
-    weight = mask.to(error.dtype)
-    return (error * weight).sum() / weight.sum().clamp(min=1)
+def masked_mean(error: torch.Tensor, mask: torch.Tensor, total: torch.Tensor | None = None) -> torch.Tensor:
+    """Sum of `error` [B, K−1] where `mask` is set, by `total` or by how many are set; 0 where none is."""
+    # where, not a product: what stands in an absent chunk may be anything
+    kept = torch.where(mask, error, error.new_zeros(()))
+    return kept.sum() / (mask.sum() if total is None else total).clamp(min=1)

@@ -24,7 +24,7 @@ from .combiner_mirasol import MirasolCombiner
 from .configuration_mirasol import MirasolConfig
 from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
 from .input_checks_mirasol import check_media, check_text_against_media, check_text_length
-from .losses_mirasol import MirasolLossHeads
+from .losses_mirasol import MirasolLossHeads, predicted_chunks
 from .media_cache_mirasol import MirasolMediaCache
 from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
 from .text_decoder_mirasol import MirasolTextModel
@@ -284,6 +284,7 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        num_chunks_in_batch: dict[str, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> MirasolConditionalGenerationOutput:
         """Runs text against media and, with `labels`, computes the losses.
@@ -291,6 +292,8 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         Args:
             labels: [B, L], tokens to predict, −100 where none is (prompt and padding). They are shifted inside.
             logits_to_keep: compute logits for the last that many positions only; 0 for all.
+            num_chunks_in_batch: for gradient accumulation, as `num_items_in_batch` is for the text: predicted chunks
+                by the name of the loss (see `predicted_chunks`) in all micro-batches. `MirasolTrainer` gives it.
 
         The other arguments are those of `MirasolModel.forward`.
 
@@ -321,7 +324,7 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         losses: dict[str, torch.Tensor] = {}
         if labels is not None:
             raw = dict(zip(RAW_MEDIA, (pixel_values_videos, input_features, video_mask, audio_mask), strict=True))
-            losses = self.compute_losses(logits, labels, outputs, raw, **kwargs)
+            losses = self.compute_losses(logits, labels, outputs, raw, num_chunks_in_batch, **kwargs)
         return MirasolConditionalGenerationOutput(
             loss=losses.pop("loss", None),
             logits=logits,
@@ -341,20 +344,22 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         labels: torch.Tensor,
         outputs: MirasolModelOutput,
         raw: dict[str, torch.Tensor | None],
+        num_chunks_in_batch: dict[str, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> dict[str, torch.Tensor]:
         """All losses by name and their weighted sum as `loss`.
 
         With `num_items_in_batch` (the Trainer's count of labels over all accumulated steps) the text loss is a share
-        of the accumulated batch; the media losses are then weighted by the same share.
+        of the accumulated batch. So are the media losses with `num_chunks_in_batch`; without it a Trainer that sums
+        over micro-batches would count each in full, so they take the share of the labels.
         """
         vocab_size = self.config.text_config.vocab_size
         losses = {"text_loss": self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)}
         if outputs.combined_features is not None:
-            losses.update(self.media_losses(outputs, raw))
+            losses.update(self.media_losses(outputs, raw, num_chunks_in_batch))
         share: torch.Tensor | float = 1.0
         items = kwargs.get("num_items_in_batch")
-        if items is not None:
+        if items is not None and num_chunks_in_batch is None:
             share = (labels[:, 1:] != -100).sum() / items
         weighted = [
             (1.0 if name == "text_loss" else share) * getattr(self.config, f"{name}_weight") * value
@@ -363,26 +368,29 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         return {"loss": torch.stack([value.float() for value in weighted]).sum(), **losses}
 
     def media_losses(
-        self, outputs: MirasolModelOutput, raw: dict[str, torch.Tensor | None]
+        self,
+        outputs: MirasolModelOutput,
+        raw: dict[str, torch.Tensor | None],
+        num_chunks_in_batch: dict[str, torch.Tensor] | None,
     ) -> dict[str, torch.Tensor]:
         combined, states = outputs.combined_features, outputs.media_hidden_states
-        assert combined is not None and states is not None and outputs.media_attention_mask is not None
-        shape = (combined.shape[0], combined.shape[1])
+        assert combined is not None and states is not None
+        shape = combined.shape[:2]
         if shape[1] < 2:
             return {}
-        present = {}
-        for name, media in (("video_mask", raw["pixel_values_videos"]), ("audio_mask", raw["input_features"])):
-            mask = raw[name]
-            present[name] = torch.ones(shape, dtype=torch.bool, device=states.device) if mask is None else mask.bool()
-            present[name] = present[name] if media is not None else None  # type: ignore[assignment]
+        present = []
+        for media_name, mask_name in (("pixel_values_videos", "video_mask"), ("input_features", "audio_mask")):
+            mask = raw[mask_name]
+            if mask is None or raw[media_name] is None:
+                mask = torch.full(shape, raw[media_name] is not None, device=states.device)
+            present.append(mask.to(states.device))
         return self.loss_heads(
             states.unflatten(1, combined.shape[1:3]),
             combined,
-            outputs.media_attention_mask.unflatten(1, combined.shape[1:3])[..., 0].bool(),
             raw["pixel_values_videos"],
-            present["video_mask"],
             raw["input_features"],
-            present["audio_mask"],
+            predicted_chunks(*present),
+            num_chunks_in_batch,
         )
 
 

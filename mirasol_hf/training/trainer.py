@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer
+
+from mirasol_hf.modeling.losses_mirasol import predicted_chunks
 
 LOSS_NAMES = ("text_loss", "latent_loss", "video_reconstruction_loss", "audio_reconstruction_loss")
 PROMPT_KEYS = ("prompt_input_ids", "prompt_attention_mask")
@@ -50,6 +52,21 @@ class MirasolTrainer(Seq2SeqTrainer):
         )
         return self.accelerator.prepare(loader)
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """Also count, over all micro-batches of a step, the chunks whose prediction each media loss measures."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = [count_predicted_chunks(batch) for batch in batches]
+        names = {name for count in counts for name in count}
+        totals = {name: torch.stack([c[name] for c in counts if name in c]).sum().to(device) for name in names}
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            totals = {name: self.accelerator.gather(total).sum() for name, total in sorted(totals.items())}
+        for batch in batches:
+            if totals:
+                batch["num_chunks_in_batch"] = totals
+        return batches, num_items
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -80,9 +97,8 @@ class MirasolTrainer(Seq2SeqTrainer):
         """Add the named losses, averaged since the last log, to a training log."""
         if "loss" in logs and self._loss_sums:
             steps = self._passes / self.args.gradient_accumulation_steps
-            # With accumulation the text loss of a pass is its share of the step's, a media loss the mean of the pass.
-            counts = {name: steps if name == "text_loss" else self._passes for name in self._loss_sums}
-            logs = {**logs, **{name: value.item() / counts[name] for name, value in self._loss_sums.items()}}
+            # With accumulation the loss of a pass is its share of the step's.
+            logs = {**logs, **{name: value.item() / steps for name, value in self._loss_sums.items()}}
             self._forget_losses()
         super().log(logs, start_time)
 
@@ -129,6 +145,16 @@ class MirasolTrainer(Seq2SeqTrainer):
                 **options,
             )
         return sequences[:, prompts["prompt_input_ids"].shape[1] :]
+
+
+def count_predicted_chunks(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """How many chunks of a batch each media loss predicts; nothing for a batch without masks."""
+    masks = [batch.get(name) for name in ("video_mask", "audio_mask")]
+    given = next((mask for mask in masks if mask is not None), None)
+    if given is None:
+        return {}
+    video, audio = (torch.zeros_like(given) if mask is None else mask for mask in masks)
+    return {name: mask.sum() for name, mask in predicted_chunks(video, audio).items()}
 
 
 def encode_rows(

@@ -11,12 +11,6 @@ from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.trainer import LOSS_NAMES, MirasolTrainer
 from tests.training.small_model import small_model, small_rows, small_tokenizer
 
-WITHOUT_MEDIA_LOSSES = {
-    "latent_loss_weight": 0,
-    "video_reconstruction_loss_weight": 0,
-    "audio_reconstruction_loss_weight": 0,
-}
-
 
 def _arguments(folder: Path, **changes: Any) -> Seq2SeqTrainingArguments:
     settings = {
@@ -44,19 +38,21 @@ def _trainer(
 
 
 @pytest.mark.parametrize(
-    ("answers", "config"),
+    ("answers", "chunks"),
     [
-        (["red", "one", "two", "low", "cat", "dog", "sun", "ice"], {}),
-        (["red", "high tone", "a", "circle", "two", "yes", "nothing", "up"], WITHOUT_MEDIA_LOSSES),
+        (["red", "one", "two", "low", "cat", "dog", "sun", "ice"], [3] * 8),
+        (["red", "high tone", "a", "circle", "two", "yes", "nothing", "up"], [3, 1, 4, 2, 2, 5, 3, 2]),
     ],
 )
-def test_accumulation_equals_one_batch(tmp_path: Path, answers: list[str], config: dict[str, Any]) -> None:
+def test_accumulation_equals_one_batch(tmp_path: Path, answers: list[str], chunks: list[int]) -> None:
+    rows = [small_rows([answer], count)[0] for answer, count in zip(answers, chunks, strict=True)]
+    del rows[3]["input_features"]
     logs, weights = [], []
     for batch_size, accumulation in ((8, 1), (1, 8), (2, 4)):
         arguments = _arguments(
             tmp_path, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation
         )
-        trainer = _trainer(small_model(**config), small_rows(answers), arguments)
+        trainer = _trainer(small_model(), rows, arguments)
         trainer.train()
         logs.append(trainer.state.log_history[0])
         weights.append({name: value.detach().clone() for name, value in trainer.model.named_parameters()})
@@ -65,7 +61,7 @@ def test_accumulation_equals_one_batch(tmp_path: Path, answers: list[str], confi
             assert log[name] == pytest.approx(logs[0][name], abs=1e-5), name
         for name, value in weight.items():
             torch.testing.assert_close(value, weights[0][name], atol=1e-5, rtol=0, msg=name)
-    start = dict(small_model(**config).named_parameters())
+    start = dict(small_model().named_parameters())
     assert any(not torch.equal(value, start[name]) for name, value in weights[0].items())
 
 
