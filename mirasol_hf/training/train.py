@@ -54,6 +54,9 @@ def run_recipe(
         torch.set_num_threads(plan.running.num_threads)
     set_seed(plan.seed)
     model, processor = build_model(plan)
+    if checkpoint is not None:
+        # token ids must stay those that the weights were trained with, whatever the tokenizer trainer makes today
+        processor = MirasolProcessor.from_pretrained(checkpoint)
     model.set_attn_implementation(plan.running.attn_implementation)
     trainer = build_trainer(plan, model, processor, folder)
     began = time.monotonic()
