@@ -22,7 +22,6 @@ from mirasol_hf.processing.chunk_plan_mirasol import plan_chunks
 from mirasol_hf.processing.feature_extraction_mirasol import MirasolFeatureExtractor
 from mirasol_hf.processing.processing_mirasol import MirasolProcessor
 from mirasol_hf.training.event_windows import choose_event_window, event_questions
-from mirasol_hf.training.naming import naming_questions
 from mirasol_hf.training.recipe import Augmentation, Stage
 
 # Scenes of different seeds lie this far apart, farther than any run is long.
@@ -118,8 +117,6 @@ class AVScenesClips(Dataset[dict[str, Any]]):
             left = augment(row, self.augmentation, rng, self.processor.feature_extractor)
             needs = left if self.augmentation.answerable_only else None
         questions = answerable(questions, needs)[: stage.questions]
-        if stage.naming:
-            questions += naming_questions(scene, rng)[: stage.naming]
         row["prompt"] = [self.processor.build_prompt(q.question, q.context) for q in questions]
         row["answer"] = [question.answer for question in questions]
         row["family"] = [question.family for question in questions]

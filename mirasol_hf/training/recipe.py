@@ -43,7 +43,6 @@ class Stage:
         families: question families asked; `None` for all.
         window: `"clip"` for whole clips, `"event"` for the part of a clip that shows one event, with its own four
             questions.
-        naming: further questions per clip that the text alone answers, "What does Ada stand for?".
     """
 
     name: str
@@ -56,7 +55,6 @@ class Stage:
     num_events: tuple[int, int] | None = None
     families: tuple[str, ...] | None = None
     window: str = "clip"
-    naming: int = 0
 
     def __post_init__(self) -> None:
         if self.window not in ("clip", "event"):
