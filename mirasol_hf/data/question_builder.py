@@ -21,6 +21,7 @@ from .vocabulary import (
     MIDDLE_MARGIN_UNITS,
     NAMES,
     NUMBER_WORDS,
+    OTHER_NAMES_PROBABILITIES,
     QUESTION_FAMILIES,
     SILENCE,
     SOUNDS,
@@ -282,7 +283,7 @@ def _named_fact(
     """Names the event of `asked` and up to two others of `references`, in random order, and asks for the first."""
     index, _ = asked
     others = [r for r in references if r[0] != index]
-    extra = min(int(rng.integers(3)), len({i for i, _ in others}))
+    extra = min(int(rng.choice(3, p=OTHER_NAMES_PROBABILITIES)), len({i for i, _ in others}))
     chosen: list[tuple[int, str]] = [asked]
     for i in rng.permutation(len(others)):
         if len(chosen) <= extra and others[i][0] not in [event for event, _ in chosen]:

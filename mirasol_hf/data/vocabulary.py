@@ -20,6 +20,9 @@ NAMES = (
     *("Ivy", "Jack", "Kim", "Leo", "Mia", "Noah", "Olga", "Pam"),
 )
 
+# how often a context names no, one or two events beside the one asked for
+OTHER_NAMES_PROBABILITIES = (8 / 12, 3 / 12, 1 / 12)
+
 QUESTION_FAMILIES = ("seen", "heard", "order", "bound", "count", "context")
 SPLITS = ("train", "validation", "test", "compositional")
 
