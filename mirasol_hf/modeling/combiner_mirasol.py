@@ -34,7 +34,8 @@ class MirasolCombinerEmbeddings(nn.Module):
     def __init__(self, config: MirasolCombinerConfig) -> None:
         super().__init__()
         self.modality_embedding = nn.Parameter(torch.zeros(2, config.hidden_size))
-        count = config.num_output_tokens if config.output_tokens == "learned" else 0
+        appended = config.type == "transformer" and config.output_tokens == "learned"
+        count = config.num_output_tokens if appended else 0
         self.output_tokens = nn.Parameter(torch.zeros(count, config.hidden_size)) if count else None
 
     def init_own_tensors(self, std: float) -> None:
@@ -68,9 +69,7 @@ class MirasolCombiner(MirasolMediaPart):
     def __init__(self, config: MirasolCombinerConfig) -> None:
         super().__init__(config)
         if config.type != "transformer":
-            raise ValueError(
-                f"combiner_config.type={config.type!r} is not built in this version; expected 'transformer'"
-            )
+            raise ValueError(f"combiner_config.type={config.type!r} is built by MirasolMemoryCombiner")
         self.embeddings = MirasolCombinerEmbeddings(config)
         self.rotary_emb = MirasolRotaryEmbedding(config) if config.context == "causal" else None
         self.build_stack(config)

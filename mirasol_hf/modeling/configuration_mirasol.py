@@ -186,6 +186,15 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
         output_tokens: `"learned"` appends m learned tokens and keeps their outputs, which keeps m meaningful when a
             modality is missing; `"last"` keeps the last m outputs of the media tokens, the paper's letter.
         memory_size: memory tokens of the Token Turing Machine; at least `num_output_tokens`.
+        memory_mode: how the machine summarises memory and inputs: `"tl"` by learned weights, `"tl_mha"` by attention
+            of latent queries; `"tl_add_erase"` reads as `"tl"` and writes by erasing and adding, whose official form
+            is flawed (see `MirasolAddEraseWrite`).
+        processing_unit: what works on the m tokens that were read: `"transformer"`, `"mixer"` or `"mlp"`, each of
+            `num_hidden_layers` blocks with MLPs of `intermediate_size`.
+        use_positional_embedding: learned tables added before reading and writing.
+
+    The machine (`type="ttm"`) carries earlier chunks in its memory: `context` and `output_tokens` mean nothing to it,
+    and its m outputs are the `num_output_tokens` tokens it reads and processes.
     """
 
     model_type = "mirasol_combiner"
@@ -200,6 +209,9 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
     num_output_tokens: int = 32
     output_tokens: str = "learned"
     memory_size: int = 96
+    memory_mode: str = "tl"
+    processing_unit: str = "transformer"
+    use_positional_embedding: bool = False
     hidden_size: int = 2048
     intermediate_size: int = 8192
     num_hidden_layers: int = 8
@@ -214,11 +226,14 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
 
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
-        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        if self.type != "ttm" or self.processing_unit == "transformer":
+            _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         for name, allowed in (
             ("type", ("transformer", "ttm")),
             ("context", ("chunk", "causal")),
             ("output_tokens", ("learned", "last")),
+            ("memory_mode", ("tl", "tl_mha", "tl_add_erase")),
+            ("processing_unit", ("transformer", "mixer", "mlp")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{self.section}.{name}={getattr(self, name)!r} must be one of {allowed}")
@@ -227,10 +242,24 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
                 f"{self.section}.context_chunks={self.context_chunks} must be at least 1 and needs "
                 f"{self.section}.context='causal', not {self.context!r}"
             )
-        if self.type == "ttm" and self.memory_size < self.num_output_tokens:
+        if self.type == "ttm":
+            self._check_memory()
+
+    def _check_memory(self) -> None:
+        if self.memory_size < self.num_output_tokens:
             raise ValueError(
                 f"{self.section}.memory_size={self.memory_size} is smaller than "
                 f"{self.section}.num_output_tokens={self.num_output_tokens}"
+            )
+        if self.memory_mode == "tl_mha" and self.hidden_size % 8:
+            raise ValueError(
+                f"{self.section}.hidden_size={self.hidden_size} must be a multiple of the 8 heads of "
+                f"{self.section}.memory_mode='tl_mha'"
+            )
+        if self.context_chunks is not None:
+            raise ValueError(
+                f"{self.section}.context_chunks={self.context_chunks} bounds a causal Transformer; with "
+                f"{self.section}.type='ttm' the memory carries all earlier chunks"
             )
 
 
@@ -426,7 +455,7 @@ class MirasolConfig(PreTrainedConfig):
     def _check_last_outputs(self) -> None:
         """With `output_tokens="last"` a chunk must have at least m tokens to keep."""
         combiner, video, audio = self.combiner_config, self.video_config, self.audio_config
-        if combiner.output_tokens != "last":
+        if combiner.output_tokens != "last" or combiner.type == "ttm":
             return
         tokens = sum(_tube_tokens(video))
         if audio is not None:

@@ -81,6 +81,27 @@ class MirasolBlockCausalState:
             layer.keys, layer.values = layer.keys[:, :, first:].clone(), layer.values[:, :, first:].clone()
 
 
+class MirasolMemoryState:
+    """The memory of a Token Turing Machine between calls: of one size, however long the stream."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self.memory: torch.Tensor | None = None  # [B, memory tokens, D]
+
+    def recall(self, batch: int) -> torch.Tensor | None:
+        """The memory of the `batch` clips, `None` at the start of a stream.
+
+        Raises:
+            ValueError: the batch size changed in the middle of a stream.
+        """
+        if self.memory is not None and self.memory.shape[0] != batch:
+            raise ValueError(f"media_cache holds {self.memory.shape[0]} clips, the new chunks {batch}")
+        return self.memory
+
+
 class MirasolMediaCache:
     """What `encode_media` keeps of a stream between calls; one object per stream (or batch of streams).
 
@@ -90,12 +111,14 @@ class MirasolMediaCache:
         ...     features = model.encode_media(**chunk, media_cache=cache)
 
     The features of the calls, concatenated, equal those of one call with all chunks. Memory grows with the stream
-    unless `time_config.attention_window` (and, for a causal Combiner, `combiner_config.context_chunks`) bound it.
+    unless `time_config.attention_window` (and, for a causal Combiner, `combiner_config.context_chunks`) bound it; a
+    Token Turing Machine needs no bound, as its memory has one size.
     Attention must run as `"eager"` or `"sdpa"`.
     """
 
     def __init__(self) -> None:
         self.combiner = MirasolBlockCausalState()
+        self.memory = MirasolMemoryState()
         self.time_model = MirasolBlockCausalState()
 
     @property
@@ -106,4 +129,5 @@ class MirasolMediaCache:
     def reset(self) -> None:
         """Starts a new stream."""
         self.combiner.reset()
+        self.memory.reset()
         self.time_model.reset()

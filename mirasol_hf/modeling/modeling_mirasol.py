@@ -26,6 +26,7 @@ from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
 from .input_checks_mirasol import check_media, check_text_against_media, check_text_length
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
 from .media_cache_mirasol import MirasolMediaCache
+from .memory_combiner_mirasol import MirasolMemoryCombiner
 from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
 from .text_decoder_mirasol import MirasolTextModel
 from .time_model_mirasol import MirasolTimeModel
@@ -45,7 +46,11 @@ class MirasolModel(MirasolPreTrainedModel):
         self.video_projection = nn.Linear(config.video_config.hidden_size, combiner.hidden_size)
         self.audio_tower = MirasolAudioModel(audio) if audio is not None else None
         self.audio_projection = nn.Linear(audio.hidden_size, combiner.hidden_size) if audio is not None else None
-        self.combiner = MirasolCombiner(combiner)
+        self.combiner: MirasolCombiner | MirasolMemoryCombiner
+        if combiner.type == "ttm":
+            self.combiner = MirasolMemoryCombiner(combiner, config.video_config, audio)
+        else:
+            self.combiner = MirasolCombiner(combiner)
         self.time_model = MirasolTimeModel(time, combiner)
         self.language_model = MirasolTextModel(config.text_config, memory_width=time.hidden_size)
         self.post_init()
@@ -93,10 +98,9 @@ class MirasolModel(MirasolPreTrainedModel):
         tokens, token_mask = self.join_modalities(
             (video_tokens, video_mask), (audio_tokens, audio_mask), chunk_mask, shape
         )
-        cache = media_cache
-        combined = self.combiner(
-            tokens, video_tokens.shape[1], shape, token_mask, chunk_mask, cache.combiner if cache else None
-        ).last_hidden_state
+        cache, has_memory = media_cache, self.config.combiner_config.type == "ttm"
+        state = None if cache is None else cache.memory if has_memory else cache.combiner
+        combined = self.combiner(tokens, video_tokens.shape[1], shape, token_mask, chunk_mask, state).last_hidden_state
         states = self.time_model(combined, chunk_mask, cache.time_model if cache else None).last_hidden_state
         features_per_chunk = combined.shape[2]
         present = (

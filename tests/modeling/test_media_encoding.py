@@ -16,6 +16,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "combiner_config": {"context": "causal", "context_chunks": 2},
         "time_config": {"attention_window": 2},
     },
+    "ttm": {"combiner_config": {"type": "ttm"}},
+    "ttm_mha": {
+        "combiner_config": {
+            "type": "ttm",
+            "memory_mode": "tl_mha",
+            "processing_unit": "mixer",
+            "use_positional_embedding": True,
+        },
+        "time_config": {"attention_window": 2},
+    },
 }
 
 Media = Callable[..., dict[str, torch.Tensor]]

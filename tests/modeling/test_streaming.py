@@ -22,6 +22,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "combiner_config": {"output_tokens": "last", "context": "causal"},
         "time_config": {"attention_window": 1},
     },
+    "ttm": {"combiner_config": {"type": "ttm"}, "time_config": {"attention_window": 2}},
+    "ttm_mha": {"combiner_config": {"type": "ttm", "memory_mode": "tl_mha", "use_positional_embedding": True}},
+    "ttm_add_erase": {"combiner_config": {"type": "ttm", "memory_mode": "tl_add_erase", "processing_unit": "mlp"}},
 }
 
 
