@@ -1,0 +1,9 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints in and out: key tables that work both ways."""
+
+from mirasol_hf.conversion.token_turing_machine import (
+    token_turing_machine_from_flax,
+    token_turing_machine_to_flax,
+)
+
+__all__ = ["token_turing_machine_from_flax", "token_turing_machine_to_flax"]
