@@ -5,5 +5,6 @@ from mirasol_hf.conversion.token_turing_machine import (
     token_turing_machine_from_flax,
     token_turing_machine_to_flax,
 )
+from mirasol_hf.conversion.vision_transformer import load_vision_transformer_blocks
 
-__all__ = ["token_turing_machine_from_flax", "token_turing_machine_to_flax"]
+__all__ = ["load_vision_transformer_blocks", "token_turing_machine_from_flax", "token_turing_machine_to_flax"]

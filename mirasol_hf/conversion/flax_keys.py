@@ -1,0 +1,104 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Key tables between Flax arrays and torch tensors: both names of each tensor, and how its layout differs.
+
+Shape legend: C width, H heads, D head width.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+PREFIXES = ("params/", "unit_function/")
+
+
+class Key(NamedTuple):
+    """A tensor's names and its layout: `same`, `dense`, `heads_in`, `heads_out` or `heads_bias`."""
+
+    flax: str
+    torch: str
+    layout: str = "same"
+    heads: int = 1
+
+
+def norm_keys(flax: str, torch_name: str) -> list[Key]:
+    """A LayerNorm."""
+    return [Key(f"{flax}/scale", f"{torch_name}.weight"), Key(f"{flax}/bias", f"{torch_name}.bias")]
+
+
+def mlp_keys(flax: str, torch_name: str) -> list[Key]:
+    """Two dense layers."""
+    return [
+        key
+        for dense, linear in (("Dense_0", "up_proj"), ("Dense_1", "down_proj"))
+        for key in (
+            Key(f"{flax}/{dense}/kernel", f"{torch_name}.{linear}.weight", "dense"),
+            Key(f"{flax}/{dense}/bias", f"{torch_name}.{linear}.bias"),
+        )
+    ]
+
+
+def attention_keys(flax: str, torch_name: str, heads: int) -> list[Key]:
+    """The four projections of multi-head attention."""
+    keys = [
+        Key(f"{flax}/out/kernel", f"{torch_name}.o_proj.weight", "heads_out", heads),
+        Key(f"{flax}/out/bias", f"{torch_name}.o_proj.bias"),
+    ]
+    for name in ("query", "key", "value"):
+        keys += [
+            Key(f"{flax}/{name}/kernel", f"{torch_name}.{name[0]}_proj.weight", "heads_in", heads),
+            Key(f"{flax}/{name}/bias", f"{torch_name}.{name[0]}_proj.bias", "heads_bias", heads),
+        ]
+    return keys
+
+
+def to_torch_layout(array: np.ndarray, key: Key) -> np.ndarray:
+    """A Flax array in the layout of its torch tensor."""
+    if key.layout == "dense":  # [in, out] → [out, in]
+        return array.T
+    if key.layout == "heads_in":  # [C, H, D] → [H·D, C]
+        return array.reshape(array.shape[0], -1).T
+    if key.layout == "heads_out":  # [H, D, C] → [C, H·D]
+        return array.reshape(-1, array.shape[-1]).T
+    if key.layout == "heads_bias":  # [H, D] → [H·D]
+        return array.reshape(-1)
+    return array
+
+
+def to_flax_layout(array: np.ndarray, key: Key) -> np.ndarray:
+    """The inverse of `to_torch_layout`."""
+    if key.layout == "dense":
+        return array.T
+    if key.layout == "heads_in":
+        return array.T.reshape(array.shape[1], key.heads, -1)
+    if key.layout == "heads_out":
+        return array.T.reshape(key.heads, -1, array.shape[0])
+    if key.layout == "heads_bias":
+        return array.reshape(key.heads, -1)
+    return array
+
+
+def without_prefixes(name: str) -> str:
+    """A name without `params/` and `unit_function/`."""
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def check_present(named: dict[str, np.ndarray], expected: list[str]) -> None:
+    """Raises ValueError that names what is missing."""
+    missing = [name for name in expected if name not in named]
+    if missing:
+        raise ValueError(f"missing arrays: {', '.join(missing)}")
+
+
+def load_arrays(module: torch.nn.Module, table: list[Key], named: dict[str, np.ndarray]) -> None:
+    """Fills all tensors of a table; raises ValueError for a shape that does not fit."""
+    tensors = module.state_dict()
+    for key in table:
+        array, target = named[key.flax], tensors[key.torch]
+        wanted = to_flax_layout(target.float().cpu().numpy(), key).shape
+        if array.shape != wanted:
+            raise ValueError(f"{key.flax} has shape {array.shape}; the sizes of the module make it {wanted}")
+        tensors[key.torch] = torch.tensor(to_torch_layout(array.astype(np.float32), key).copy())
+    module.load_state_dict(tensors)

@@ -1,0 +1,66 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""ViT checkpoints of Google's public code (`.npz`): their Transformer blocks into a tower.
+
+AugReg files number all submodules of a block in order; big_vision, scenic and newer vit_jax files number each class by
+itself. Epsilon 1e-6 and the tanh form of GELU, this package's defaults, are theirs too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mirasol_hf.conversion.flax_keys import (
+    Key,
+    attention_keys,
+    check_present,
+    load_arrays,
+    mlp_keys,
+    norm_keys,
+    without_prefixes,
+)
+from mirasol_hf.modeling.base_mirasol import MirasolMediaPart
+
+# first norm, attention, second norm, MLP
+AUGREG_NUMBERS = ("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")
+CLASS_NUMBERS = ("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0")
+
+
+def block_keys(num_layers: int, num_heads: int, names: tuple[str, str, str, str]) -> list[Key]:
+    """All tensors of the blocks and of the final norm."""
+    keys = norm_keys("Transformer/encoder_norm", "norm")
+    first_norm, attention, second_norm, mlp = names
+    for i in range(num_layers):
+        flax, layer = f"Transformer/encoderblock_{i}", f"layers.{i}"
+        keys += norm_keys(f"{flax}/{first_norm}", f"{layer}.input_layernorm")
+        keys += attention_keys(f"{flax}/{attention}", f"{layer}.self_attn", num_heads)
+        keys += norm_keys(f"{flax}/{second_norm}", f"{layer}.post_attention_layernorm")
+        keys += mlp_keys(f"{flax}/{mlp}", f"{layer}.mlp")
+    return keys
+
+
+def load_vision_transformer_blocks(part: MirasolMediaPart, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Fills the blocks and the final norm of a tower from a public ViT checkpoint.
+
+    Args:
+        part: the tower; its configuration gives layers and heads.
+        arrays: `{name: array}` of the checkpoint.
+
+    Returns:
+        What is left, by name: patch kernel, positions, class token and head, for which a tower has no place, as it
+        has tubes (or spectrogram patches) of its own and fixed positions.
+
+    Raises:
+        ValueError: blocks that are missing or that the tower does not have, or shapes that do not fit.
+    """
+    named = {without_prefixes(name): np.asarray(array) for name, array in arrays.items()}
+    numbers_all = any("/MlpBlock_3/" in name for name in named)
+    names = AUGREG_NUMBERS if numbers_all else CLASS_NUMBERS
+    table = block_keys(part.config.num_hidden_layers, part.config.num_attention_heads, names)
+    check_present(named, [key.flax for key in table])
+    left = {name: array for name, array in named.items() if name not in {key.flax for key in table}}
+    surplus = sorted(name for name in left if name.startswith("Transformer/encoderblock"))
+    if surplus:
+        raise ValueError(f"unexpected arrays for a tower of {part.config.num_hidden_layers} layers: {surplus}")
+    load_arrays(part, table, named)
+    return left
