@@ -92,7 +92,7 @@ class AudioReader:
                 if len(part):
                     found.append((max(position, begin), part))
                 held = (end, data[end - position :]) if position + len(data) > end else None
-            yield _joined(begin, found)
+            yield join_pieces(begin, found)
 
     def _pieces(self, begin: int, end: int) -> Iterator[tuple[int, Samples]]:
         """Consecutive runs of samples that overlap `[begin, end)`, cleaned, never going back."""
@@ -103,13 +103,10 @@ class AudioReader:
             data = data[max(0, front - position) :]
             position = max(front, position)
             front = position + len(data)
-            if not bool(np.all(np.abs(data) <= _LOUDEST)):
-                add_problem(self.problems, "the sound has samples that are not finite or absurdly loud; they are cut")
-                data = np.clip(np.nan_to_num(data, nan=0.0, posinf=_LOUDEST, neginf=-_LOUDEST), -1.0, 1.0)
-            yield position, data
+            yield position, finite_samples(data, self.problems)
 
     def _resampled(self, begin: float, end: float) -> Iterator[tuple[int, Samples]]:
-        run: _Run | None = None
+        run: SoundRun | None = None
         first = True
         for frame, start in self._frames(begin, end):
             if run is not None and not run.takes(frame, start):
@@ -118,7 +115,7 @@ class AudioReader:
             if run is None:
                 if first:
                     frame, start = self._on_grid(frame, start)
-                run, first = _Run(frame, start, self.sampling_rate), False
+                run, first = SoundRun(frame, start, self.sampling_rate), False
             yield from run.push(frame)
         if run is not None:
             yield from run.finish()
@@ -160,7 +157,7 @@ class AudioReader:
                     return
                 idle += 1
                 for frame in self._decode(stream, packet):
-                    if frame.samples == 0 or not self._allowed(frame):
+                    if frame.samples == 0 or not sound_allowed(frame, self.limits):
                         continue
                     idle = 0
                     if frame.pts is not None and frame.time_base is not None:
@@ -199,11 +196,6 @@ class AudioReader:
             add_problem(self.problems, "some of the sound is damaged")
             return []
 
-    def _allowed(self, frame: Any) -> bool:
-        limits = self.limits
-        inside = limits.min_sampling_rate <= frame.sample_rate <= limits.max_sampling_rate
-        return inside and frame.layout.nb_channels <= limits.max_channels
-
     def _packets_and_flush(self, container: Any, stream: Any) -> Iterator[Any | None]:
         for packet in packets(container, [stream], self.source, self.problems):
             self.source.check_deadline()
@@ -211,7 +203,13 @@ class AudioReader:
         yield None
 
 
-class _Run:
+def sound_allowed(frame: Any, limits: MediaLimits) -> bool:
+    """Whether rate and channels of a decoded frame are within the limits."""
+    inside = limits.min_sampling_rate <= frame.sample_rate <= limits.max_sampling_rate
+    return inside and frame.layout.nb_channels <= limits.max_channels
+
+
+class SoundRun:
     """Sound without a gap: one resampler, samples counted from the first time stamp."""
 
     def __init__(self, frame: Any, start: float, rate: int) -> None:
@@ -263,6 +261,14 @@ class _Run:
                 self.position += len(data)
 
 
+def finite_samples(data: Samples, problems: list[str]) -> Samples:
+    """The samples, cut to [-1, 1] where they are not finite or absurdly loud, which is noted as a problem."""
+    if bool(np.all(np.abs(data) <= _LOUDEST)):
+        return data
+    add_problem(problems, "the sound has samples that are not finite or absurdly loud; they are cut")
+    return np.clip(np.nan_to_num(data, nan=0.0, posinf=_LOUDEST, neginf=-_LOUDEST), -1.0, 1.0)
+
+
 def _mixed(frame: Any) -> Any:
     """The frame with its channels averaged into one, float32."""
     samples = frame.to_ndarray()
@@ -276,7 +282,7 @@ def _mixed(frame: Any) -> Any:
     return out
 
 
-def _joined(begin: int, found: list[tuple[int, Samples]]) -> tuple[int, Samples]:
+def join_pieces(begin: int, found: list[tuple[int, Samples]]) -> tuple[int, Samples]:
     """One array from pieces in order, zeros between them."""
     if not found:
         return begin, np.zeros(0, dtype=np.float32)
@@ -304,6 +310,6 @@ def resample_array(waveform: Samples, rate: int, to_rate: int) -> Samples:
         return waveform
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform.reshape(1, -1)), format="flt", layout="mono")
     frame.sample_rate = rate
-    run = _Run(frame, 0.0, to_rate)
+    run = SoundRun(frame, 0.0, to_rate)
     parts = [data for _, data in (*run.push(frame), *run.finish())]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)

@@ -6,11 +6,12 @@ may claim hundreds of millions of samples. Every table must therefore fit into i
 
 import os
 import struct
+from typing import Any
 
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_source_mirasol import MediaSource
 
-_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx", b"pnot", b"moof", b"uuid"}
+FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx", b"pnot", b"moof", b"uuid"}
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"dinf"}
 # Bytes per entry of the tables that only list entries.
 _ENTRY_BYTES = {b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8, b"stss": 4, b"elst": 12}
@@ -27,13 +28,15 @@ def check_boxes(source: MediaSource, limits: MediaLimits) -> None:
     """
     source.seek(0)
     head = source.read(8)
-    if len(head) == 8 and head[4:8] in _FIRST_BOXES:
-        _BoxScan(source, limits).walk(0, source.size, 0)
+    if len(head) == 8 and head[4:8] in FIRST_BOXES:
+        BoxScan(source, limits).walk(0, source.size, 0)
     source.seek(0)
 
 
-class _BoxScan:
-    def __init__(self, source: MediaSource, limits: MediaLimits) -> None:
+class BoxScan:
+    """Checks of the boxes between two positions of a source."""
+
+    def __init__(self, source: Any, limits: MediaLimits) -> None:
         self.source = source
         self.limits = limits
         self.boxes = 0
@@ -41,22 +44,22 @@ class _BoxScan:
     def walk(self, start: int, end: int, depth: int) -> None:
         """Look at the boxes between two positions, and into those that hold boxes."""
         if depth > self.limits.max_box_depth:
-            self._refuse(f"boxes are nested deeper than {self.limits.max_box_depth}")
+            self.refuse(f"boxes are nested deeper than {self.limits.max_box_depth}")
         while start + 8 <= end:
             self.boxes += 1
             if self.boxes > self.limits.max_boxes:
-                self._refuse(f"more than {self.limits.max_boxes} boxes")
+                self.refuse(f"more than {self.limits.max_boxes} boxes")
             kind, body, after = self._box(start, end)
             if kind == b"cmov":
-                self._refuse("the movie header is compressed")
+                self.refuse("the movie header is compressed")
             elif kind in _CONTAINERS:
                 self.walk(body, after, depth + 1)
             elif kind in _ENTRY_BYTES:
                 self._check_table(kind, body, after)
             elif kind in (b"stsz", b"stz2"):
-                self._check_sizes(kind, body, after)
+                self.check_sizes(kind, body, after)
             elif kind == b"trun":
-                self._check_run(body)
+                self.check_run(body)
             start = after
 
     def _box(self, start: int, end: int) -> tuple[bytes, int, int]:
@@ -72,18 +75,18 @@ class _BoxScan:
         # A cut-off file ends inside a box; a size below the header would never move on.
         return kind, body, min(end, max(after, body))
 
-    def _words(self, position: int, count: int) -> list[int]:
+    def words(self, position: int, count: int) -> list[int]:
         self.source.seek(position)
         raw = self.source.read(4 * count)
         return list(struct.unpack(f">{len(raw) // 4}I", raw[: len(raw) // 4 * 4]))
 
     def _check_table(self, kind: bytes, body: int, after: int) -> None:
-        words = self._words(body, 2)
+        words = self.words(body, 2)
         claimed = words[1] if len(words) == 2 else 0
         # A cut-off file ends inside its table too: then FFmpeg reads what is there and stops.
         room = max(0, after - body - _TABLE_HEAD) if after < self.source.size else self.source.size
         if claimed * _ENTRY_BYTES[kind] > room:
-            self._refuse(f"table {kind.decode()} claims {claimed} entries, more than fit into its box")
+            self.refuse(f"table {kind.decode()} claims {claimed} entries, more than fit into its box")
         if kind == b"stts":
             self._check_durations(body + _TABLE_HEAD, min(claimed, (after - body) // 8))
 
@@ -91,17 +94,17 @@ class _BoxScan:
         """Run lengths of equal durations must not add up to more samples than the file has bytes."""
         total = 0
         while entries > 0:
-            block = self._words(position, 2 * min(entries, 8192))
+            block = self.words(position, 2 * min(entries, 8192))
             if not block:
                 return
             total += sum(block[0::2])
             if total > max(self.source.size, 1024):
-                self._refuse(f"table stts claims more than {total} samples in {self.source.size} bytes")
+                self.refuse(f"table stts claims more than {total} samples in {self.source.size} bytes")
             entries -= 8192
             position += 8 * 8192
 
-    def _check_sizes(self, kind: bytes, body: int, after: int) -> None:
-        words = self._words(body, 3)
+    def check_sizes(self, kind: bytes, body: int, after: int) -> None:
+        words = self.words(body, 3)
         if len(words) < 3:
             return
         constant = words[1] if kind == b"stsz" else 0
@@ -112,13 +115,14 @@ class _BoxScan:
             claimed, room = words[2] * (4 if kind == b"stsz" else 1) // 2, max(0, after - body)
             room = room if after < self.source.size else max(room, self.source.size)
         if claimed > room:
-            self._refuse(f"table {kind.decode()} claims {words[2]} samples, more than the file can hold")
+            self.refuse(f"table {kind.decode()} claims {words[2]} samples, more than the file can hold")
 
-    def _check_run(self, body: int) -> None:
-        words = self._words(body, 2)
+    def check_run(self, body: int) -> None:
+        words = self.words(body, 2)
         if len(words) == 2 and words[1] > self.source.size:
-            self._refuse(f"table trun claims {words[1]} samples in {self.source.size} bytes")
+            self.refuse(f"table trun claims {words[1]} samples in {self.source.size} bytes")
 
-    def _refuse(self, cause: str) -> None:
+    def refuse(self, cause: str) -> None:
+        """Raise the error that names the source."""
         self.source.seek(0, os.SEEK_SET)
         raise MediaError(f"{self.source.label}: refused before opening: {cause}")

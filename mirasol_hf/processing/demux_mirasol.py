@@ -102,8 +102,19 @@ def open_container(source: MediaSource, limits: MediaLimits) -> Any:
         MediaError: if FFmpeg does not recognise the file.
     """
     source.seek(0)
+    return open_stream(source, limits, limits.formats)
+
+
+def open_stream(source: Any, limits: MediaLimits, formats: str) -> Any:
+    """As `open_container`, from where the source is; one without `seek` is read in one pass.
+
+    Args:
+        source: what FFmpeg reads through; errors name its `label`.
+        limits: bounds of the file.
+        formats: demuxers that may be used.
+    """
     options = {
-        "format_whitelist": limits.formats,
+        "format_whitelist": formats,
         "protocol_whitelist": "none",
         "max_streams": str(limits.max_streams),
         "max_pixels": str(limits.max_pixels),
@@ -129,14 +140,10 @@ def index_media(source: MediaSource, limits: MediaLimits, progress: Progress | N
     check_boxes(source, limits)
     with open_container(source, limits) as container:
         index = MediaIndex(format=container.format.name)
-        video = _choose(container.streams.video, index.problems, "video")
-        audio = _choose(container.streams.audio, index.problems, "audio")
-        audio = audio if audio is None or _audio_allowed(audio, limits, index.problems) else None
-        chosen = [stream for stream in (video, audio) if stream is not None]
-        if chosen:
-            _keep_only(container, chosen)
+        video, audio = choose_streams(container, limits, index.problems)
+        if video is not None or audio is not None:
             _list_packets(container, video, audio, source, limits, index, progress)
-            _note_missing_end(container, index)
+            note_missing_end(container, index)
             _set_span(container, index)
             _check_expansion(source, limits, index)
     if index.video is None and index.audio is None:
@@ -148,9 +155,16 @@ def index_media(source: MediaSource, limits: MediaLimits, progress: Progress | N
     return index
 
 
-def packets(
-    container: Any, streams: list[Any], source: MediaSource, problems: list[str] | None = None
-) -> Iterator[Any]:
+def choose_streams(container: Any, limits: MediaLimits, problems: list[str]) -> tuple[Any | None, Any | None]:
+    """The picture and the sound stream that are read; all others are skipped by the demuxer."""
+    video = _choose(container.streams.video, problems, "video")
+    audio = _choose(container.streams.audio, problems, "audio")
+    audio = audio if audio is None or _audio_allowed(audio, limits, problems) else None
+    _keep_only(container, [stream for stream in (video, audio) if stream is not None])
+    return video, audio
+
+
+def packets(container: Any, streams: list[Any], source: Any, problems: list[str] | None = None) -> Iterator[Any]:
     """Packets of the streams in file order, past damaged places, without the empty ones that end a stream."""
     failures = 0
     while failures < _DEMUX_FAILURES:
@@ -366,14 +380,19 @@ def _set_span(container: Any, index: MediaIndex) -> None:
         spans.append((index.audio.start, index.audio.end))
     if not spans:
         return
-    index.origin = min(start for start, _ in spans)
-    if container.start_time is not None:
-        # The container's own start differs by a rounding of its clock; a far one belongs to another stream.
-        declared = container.start_time / av.time_base
-        index.origin = declared if abs(declared - index.origin) < _CLOCK_ROUNDING else index.origin
+    index.origin = clock_origin(container, min(start for start, _ in spans))
     index.duration = max(end for _, end in spans) - index.origin
     if index.video is not None and bool(np.any(np.diff(index.video.pts) * index.video.time_base > _JUMP_SECONDS)):
         add_problem(index.problems, "time stamps jump")
+
+
+def clock_origin(container: Any, earliest: float) -> float:
+    """The container's second that counts as 0, from the earliest start of the streams that are read."""
+    if container.start_time is None:
+        return earliest
+    # The container's own start differs by a rounding of its clock; a far one belongs to another stream.
+    declared = float(container.start_time / av.time_base)
+    return declared if abs(declared - earliest) < _CLOCK_ROUNDING else earliest
 
 
 def _check_expansion(source: MediaSource, limits: MediaLimits, index: MediaIndex) -> None:
@@ -381,15 +400,23 @@ def _check_expansion(source: MediaSource, limits: MediaLimits, index: MediaIndex
     if index.audio is None:
         return
     seconds = index.audio.end - index.audio.start
-    unpacked = seconds * index.audio.sampling_rate * index.audio.channels * 4
-    if unpacked > max(_SMALL_BYTES, limits.max_expansion * source.size):
+    check_expansion(source.label, seconds, index.audio.sampling_rate * index.audio.channels, source.size, limits)
+
+
+def check_expansion(label: str, seconds: float, samples_per_second: int, size: int, limits: MediaLimits) -> None:
+    """Refuse `seconds` of sound that come out of `size` bytes if no real sound is packed that far.
+
+    Raises:
+        MediaError: naming the file.
+    """
+    if 4 * seconds * samples_per_second > max(_SMALL_BYTES, limits.max_expansion * size):
         raise MediaError(
-            f"{source.label}: {seconds:.0f} s of sound in {source.size} bytes unpack to more than "
+            f"{label}: {seconds:.0f} s of sound in {size} bytes unpack to more than "
             f"MediaLimits.max_expansion={limits.max_expansion:g} times the file"
         )
 
 
-def _note_missing_end(container: Any, index: MediaIndex) -> None:
+def note_missing_end(container: Any, index: MediaIndex) -> None:
     """Say so when the header of a format that knows its length promises more than is there."""
     if not set(container.format.name.split(",")) & {"mov", "matroska", "flac", "mp3"}:
         return

@@ -38,7 +38,11 @@ class MediaLimits:
         max_boxes: boxes of an mp4 file that are looked at before it is opened.
         max_box_depth: nesting of these boxes.
         max_stream_bytes: bytes taken from a file object that cannot seek, which is held in memory.
-        max_seconds: wall-clock seconds for reading one file; a TimeoutError ends it.
+        max_header_bytes: bytes of one header box of an mp4 that comes through a pipe, which is held in memory.
+        max_skew: seconds by which pictures or sound of a stream may come later than the other before a chunk is
+            given without them.
+        max_seconds: wall-clock seconds for reading one file; a TimeoutError ends it. Where chunks are read one by one
+            it holds for each, and waiting for a pipe does not count.
         max_threads: decoding threads for large pictures; the result does not depend on it.
         formats: names of the demuxers that may be used, separated by commas.
     """
@@ -55,6 +59,8 @@ class MediaLimits:
     max_boxes: int = 200_000
     max_box_depth: int = 16
     max_stream_bytes: int = 2**31
+    max_header_bytes: int = 2**26
+    max_skew: float = 10.0
     max_seconds: float = 900.0
     max_threads: int = 8
     formats: str = _FORMATS

@@ -80,6 +80,10 @@ class MediaSource:
                 f"{self.label}: reading took longer than MediaLimits.max_seconds={self.limits.max_seconds:g}"
             )
 
+    def renew_deadline(self) -> None:
+        """Give the time limit anew, for a file that is read piece by piece."""
+        self._deadline = time.monotonic() + self.limits.max_seconds
+
     def close(self) -> None:
         """Close the file if this object opened it."""
         if self._owned:

@@ -4,6 +4,7 @@ Legend: B batch, K chunks, F frames per chunk, C, H, W image, S steps per chunk,
 """
 
 import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from .clips_mirasol import Clip, FramesClip, open_audio, open_video, split_audio
 from .demux_mirasol import Progress
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
+from .media_source_mirasol import MediaInput
+from .stream_chunks_mirasol import iter_media_chunks
 from .video_processing_mirasol import MirasolVideosKwargs, pad_chunks
 
 _UNLIMITED = 1_000_000_000
@@ -212,6 +215,57 @@ class MirasolProcessor(ProcessorMixin):
             data.update(self._collate(self._read_clips(pairs, request), return_timestamps))
         kinds = [merged[group].get("return_tensors") for group in ("text_kwargs", "videos_kwargs", "audio_kwargs")]
         return BatchFeature(data, tensor_type=next((kind for kind in kinds if kind is not None), None))
+
+    def iter_chunks(
+        self,
+        source: MediaInput,
+        *,
+        chunk_seconds: float = 1.0,
+        start: float = 0.0,
+        end: float | None = None,
+        load_audio_from_video: bool | None = None,
+        return_timestamps: bool = False,
+        limits: MediaLimits | None = None,
+    ) -> Iterator[BatchFeature]:
+        """Prepare one chunk after the other while the media are still coming.
+
+        The source is read once, from front to back, and no further than the present chunk needs: a slow consumer
+        holds the writer of a pipe back. Memory does not grow with the length. For the same windows the values are
+        those of a call with the whole file.
+
+        Args:
+            source: path, bytes or binary file object; one that cannot seek (a pipe) is read as it comes.
+            chunk_seconds: duration of each window; the last may reach beyond the end of the media.
+            start: first second that is used. What lies before it is decoded and dropped.
+            end: second at which it ends at most; the last window is cut there.
+            load_audio_from_video: whether the sound is read too, by default as in a call.
+            return_timestamps: add `video_timestamps` float64 `[1, 1, F]`.
+            limits: what the stream may cost.
+
+        Yields:
+            Tensors of one chunk: where the source has pictures `pixel_values_videos` float32 `[1, 1, F, C, H, W]` and
+            `video_mask` int64 `[1, 1]`, where it has sound `input_features` float32 `[1, 1, S, M]` and `audio_mask`
+            int64 `[1, 1]`; and `chunk_seconds` float64 `[1, 1, 2]`, counted from the start of the earliest stream.
+
+        Raises:
+            ValueError: if an argument is out of range, or the source cannot be read; naming it.
+            OSError: if the source cannot be opened.
+
+        Warns:
+            MediaWarning: at the end, if only a part could be read, as of a stream that was cut off.
+        """
+        own_sound = self.load_audio_from_video if load_audio_from_video is None else load_audio_from_video
+        return iter_media_chunks(
+            source,
+            self.video_processor,
+            self.feature_extractor,
+            chunk_seconds=chunk_seconds,
+            start=start,
+            end=end,
+            load_audio_from_video=own_sound,
+            return_timestamps=return_timestamps,
+            limits=limits,
+        )
 
     def _sorted_keywords(self, kwargs: Any) -> dict[str, Any]:
         """Keywords by the part they belong to, completed with defaults."""

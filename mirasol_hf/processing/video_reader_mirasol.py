@@ -96,7 +96,7 @@ class VideoReader:
                 if frame is None:
                     break
                 if pts not in shown:
-                    shown[pts] = (_rgb(frame, height, width), pts)
+                    shown[pts] = (rgb_picture(frame, height, width), pts)
                 shown[target] = shown[pts]
                 if progress is not None:
                     progress((count + 1) / len(targets))
@@ -243,7 +243,7 @@ def orientation(frame: Any) -> tuple[int, bool]:
     return round(np.degrees(np.arctan2(down, across)) / 90.0) % 4 * 90, mirrored
 
 
-def _rgb(frame: Any, height: int, width: int) -> Pictures:
+def rgb_picture(frame: Any, height: int, width: int) -> Pictures:
     """The frame as a player shows it, uint8 `[H, W, 3]`."""
     turn, mirrored = orientation(frame)
     rows, columns = (width, height) if turn % 180 else (height, width)
