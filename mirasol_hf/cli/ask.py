@@ -1,22 +1,41 @@
 """`mirasol ask`: answers questions about a file."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from mirasol_hf.cli.answers import answer_rows, print_answers
+from mirasol_hf.cli.ask_stream import answer_stream
 from mirasol_hf.cli.loading import load_pipeline, model_folder
 from mirasol_hf.cli.options import JsonOption, ModelOption
 from mirasol_hf.cli.progress import progress_bar
 
+_CHUNK_SECONDS = 1.0
+_STREAM_HELP = (
+    "Read the video as it comes, in one pass, and answer at the end (and --every SECONDS). With --json each answer "
+    "is one line."
+)
+_CHUNK_HELP = (
+    f"With --stream: duration of a chunk (default {_CHUNK_SECONDS:g}). The embedded model was trained on clips of 8 "
+    "equal chunks: its answers are meant for clips streamed whole with the duration of the clip divided by 8."
+)
+
 
 def ask(
-    video: Annotated[str, typer.Argument(help="A video with or without sound, or a sound file.")],
+    video: Annotated[
+        str, typer.Argument(help="A video with or without sound, or a sound file; with --stream, - is stdin.")
+    ],
     questions: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="One question or several.")],
     context: Annotated[str | None, typer.Option(help="Text the questions may refer to.")] = None,
     model: ModelOption = None,
     top_k: Annotated[int, typer.Option(help="How many different answers to each question.")] = 1,
     json_output: JsonOption = False,
+    stream: Annotated[bool, typer.Option("--stream", help=_STREAM_HELP)] = False,
+    every: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="With --stream: answer each time so much more has come.")
+    ] = None,
+    chunk_seconds: Annotated[float | None, typer.Option(metavar="SECONDS", help=_CHUNK_HELP)] = None,
 ) -> None:
     """Answer questions about a video; it is read and encoded once."""
     for number, question in enumerate(questions, start=1):
@@ -24,22 +43,33 @@ def ask(
             raise ValueError(f"QUESTION {number} is empty")
     if top_k < 1:
         raise ValueError(f"--top-k {top_k} must be at least 1")
+    if not stream and (every is not None or chunk_seconds is not None):
+        raise ValueError("--every and --chunk-seconds need --stream")
+    if stream:
+        answer_stream(
+            video,
+            questions,
+            context,
+            model=model,
+            top_k=top_k,
+            every=every,
+            chunk_seconds=_CHUNK_SECONDS if chunk_seconds is None else chunk_seconds,
+            json_output=json_output,
+        )
+        return
     pipe = load_pipeline(model)
     with progress_bar("reading") as report:
         answers = pipe(video, list(questions), context, top_k=top_k, progress=lambda part: report(part, 1.0))
     if json_output:
-        rows = [
-            {"question": question, **found[0], **({"candidates": found} if top_k > 1 else {})}
-            for question, found in zip(questions, answers)
-        ]
-        print(json.dumps({"video": video, "context": context, "model": str(model_folder(model)), "answers": rows}))
+        print(
+            json.dumps(
+                {
+                    "video": video,
+                    "context": context,
+                    "model": str(model_folder(model)),
+                    "answers": answer_rows(questions, answers, top_k),
+                }
+            )
+        )
     else:
-        _print_answers(questions, answers)
-
-
-def _print_answers(questions: list[str], answers: list[list[dict[str, Any]]]) -> None:
-    for question, found in zip(questions, answers):
-        if len(questions) > 1:
-            print(question)
-        for entry in found:
-            print(f"{entry['answer']}  ({entry['score']:.2f})")
+        print_answers(questions, answers)

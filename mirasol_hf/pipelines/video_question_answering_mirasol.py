@@ -17,6 +17,7 @@ from transformers import GenerationConfig, Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
+_ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
@@ -84,6 +85,33 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             OSError: a file that is missing or cannot be opened.
         """
         return super().__call__(_as_inputs(video, question, context), **kwargs)
+
+    def answer_features(
+        self,
+        features: Mapping[str, torch.Tensor],
+        question: str | list[str],
+        context: str | list[Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Answers questions about media that `model.encode_media` has encoded before, for example chunk by chunk.
+
+        Args:
+            features: `media_hidden_states` [1, K·m, D] and `media_attention_mask` [1, K·m] of one video.
+            question: the question, or a list of them.
+            context: text that the question may refer to; one for all, or a list parallel to `question`.
+            kwargs: `top_k`, `max_new_tokens`, `generate_kwargs`, as in a call.
+
+        Returns:
+            As a call with one video.
+
+        Raises:
+            ValueError: see `__call__`.
+        """
+        _, options, _ = self._sanitize_parameters(**kwargs)
+        item = self.preprocess({"video": None, "question": question, "context": context})
+        batch = _collate([item])
+        batch["media"] = {name: features[name] for name in _ENCODED_TENSORS}
+        return self.postprocess(self.forward(batch, **{**self._forward_params, **options})["items"][0])
 
     def _sanitize_parameters(
         self,
@@ -163,12 +191,11 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             name: value.to(self.device, self.dtype if value.is_floating_point() else None)
             for name, value in media.items()
         }
-        encoded = self.model.encode_media(**media)
+        if "media_hidden_states" not in media:
+            encoded = self.model.encode_media(**media)
+            media = {name: getattr(encoded, name) for name in _ENCODED_TENSORS}
         counts = torch.tensor(rows_of_item, device=self.device)
-        return {
-            name: getattr(encoded, name).repeat_interleave(counts, dim=0)
-            for name in ("media_hidden_states", "media_attention_mask")
-        }
+        return {name: media[name].repeat_interleave(counts, dim=0) for name in _ENCODED_TENSORS}
 
     def _read(self, output: Any, prompt_length: int, end_tokens: list[int]) -> tuple[list[str], list[float]]:
         """Texts and probabilities of the generated sequences."""

@@ -1,0 +1,113 @@
+"""`mirasol ask --stream`: answers while the video is still coming."""
+
+import json
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mirasol_hf.cli.answers import answer_rows, print_answers
+from mirasol_hf.cli.loading import load_pipeline, model_folder
+
+if TYPE_CHECKING:
+    from mirasol_hf.pipelines.video_question_answering_mirasol import VideoQuestionAnsweringPipeline
+
+
+def answer_stream(
+    video: str,
+    questions: list[str],
+    context: str | None,
+    *,
+    model: str | None,
+    top_k: int,
+    every: float | None,
+    chunk_seconds: float,
+    json_output: bool,
+) -> None:
+    """Encode chunk after chunk and print answers about all that has come.
+
+    Args:
+        video: path, or `-` for stdin.
+        questions: what is asked each time.
+        context: text the questions may refer to.
+        model: checkpoint folder; the embedded one if absent.
+        top_k: how many different answers to each question.
+        every: seconds of media between answers; `None` answers at the end only.
+        chunk_seconds: duration of a chunk.
+        json_output: print one JSON object a line.
+
+    Raises:
+        ValueError, OSError: a number out of range, or media that cannot be read.
+    """
+    for name, value in (("--every", every), ("--chunk-seconds", chunk_seconds)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} {value} must be a positive number of seconds")
+    pipe = load_pipeline(model)
+    told = {"video": video, "context": context, "model": str(model_folder(model))}
+    stream = _EncodedStream(pipe)
+
+    def answer(final: bool) -> None:
+        answers = pipe.answer_features(stream.features(), list(questions), context, top_k=top_k)
+        if json_output:
+            rows = answer_rows(questions, answers, top_k)
+            row = {**told, "seconds": stream.seconds, "chunks": stream.num_chunks, "final": final, "answers": rows}
+            print(json.dumps(row))
+        else:
+            print(f"[{stream.seconds:.1f} s]")
+            print_answers(questions, answers)
+        # Whoever reads this waits for it.
+        sys.stdout.flush()
+
+    due = every
+    source: Any = sys.stdin.buffer if video == "-" else video
+    for chunk in pipe.processor.iter_chunks(source, chunk_seconds=chunk_seconds):
+        stream.add(chunk)
+        if every is not None and due is not None and stream.seconds >= due - 1e-6:
+            answer(final=False)
+            due = every * (math.floor(stream.seconds / every + 1e-6) + 1)
+    answer(final=True)
+
+
+class _EncodedStream:
+    """Features of all chunks so far.
+
+    Attributes:
+        seconds: media time that they cover.
+    """
+
+    def __init__(self, pipe: "VideoQuestionAnsweringPipeline") -> None:
+        from mirasol_hf.modeling.media_cache_mirasol import MirasolMediaCache
+
+        self.pipe = pipe
+        self.cache = MirasolMediaCache()
+        self.seconds = 0.0
+        self._states: list[Any] = []
+        self._masks: list[Any] = []
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks so far."""
+        return self.cache.num_chunks
+
+    def add(self, chunk: Any) -> None:
+        """Encode the next chunk."""
+        import torch
+
+        chunk = dict(chunk)
+        self.seconds = float(chunk.pop("chunk_seconds")[0, -1, 1])
+        place = self.pipe.device
+        media = {
+            name: value.to(place, self.pipe.dtype if value.is_floating_point() else None)
+            for name, value in chunk.items()
+        }
+        with torch.inference_mode():
+            encoded = self.pipe.model.encode_media(**media, media_cache=self.cache)
+        self._states.append(encoded.media_hidden_states)
+        self._masks.append(encoded.media_attention_mask)
+
+    def features(self) -> dict[str, Any]:
+        """What the text attends to, of all chunks."""
+        import torch
+
+        # Joined in place of the parts, so that nothing is held twice.
+        self._states, self._masks = [torch.cat(self._states, dim=1)], [torch.cat(self._masks, dim=1)]
+        return {"media_hidden_states": self._states[0], "media_attention_mask": self._masks[0]}

@@ -1,0 +1,131 @@
+"""`mirasol ask --stream`: answers while the video comes, from stdin and from a file."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+QUESTION = "What colour is the square?"
+COMMAND = [sys.executable, "-c", "from mirasol_hf.cli import main; main()", "ask", "--stream", "-", QUESTION]
+
+
+@pytest.fixture(scope="module")
+def piped_clip(scene_clip, tmp_path_factory):
+    """The clip in a container that a pipe can carry."""
+    import av
+
+    path = tmp_path_factory.mktemp("piped") / "scene.ts"
+    with av.open(str(scene_clip)) as source, av.open(str(path), "w") as target:
+        copies = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                target.mux(packet)
+    return path
+
+
+def rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_answers_come_every_so_often_and_at_the_end(mirasol, random_folder, scene_clip):
+    ran = mirasol(
+        *("ask", scene_clip, QUESTION, "What is heard?", "--model", random_folder, "--json", "--stream"),
+        *("--every", "2", "--chunk-seconds", "0.5"),
+    )
+    found = rows(ran.out)
+    assert ran.code == 0
+    assert [row["final"] for row in found] == [False] * (len(found) - 1) + [True]
+    assert [row["seconds"] for row in found[:-1]] == [2.0 * (i + 1) for i in range(len(found) - 1)]
+    assert len(found) >= 3
+    for row in found:
+        assert row["chunks"] == row["seconds"] * 2
+        assert [answer["question"] for answer in row["answers"]] == [QUESTION, "What is heard?"]
+
+
+def test_the_streamed_answer_is_that_of_the_whole_file(mirasol, random_folder, scene_clip):
+    from mirasol_hf import probe_media
+
+    length = probe_media(scene_clip)["duration"]
+    common = (scene_clip, QUESTION, "--model", random_folder, "--json", "--context", "The square is red.")
+    whole = json.loads(mirasol("ask", *common).out)
+    streamed = rows(mirasol("ask", *common, "--stream", "--chunk-seconds", length / 8).out)
+    assert [row["chunks"] for row in streamed] == [8]
+    assert streamed[0]["answers"][0]["answer"] == whole["answers"][0]["answer"]
+    assert streamed[0]["answers"][0]["score"] == pytest.approx(whole["answers"][0]["score"], abs=1e-5)
+
+
+def test_answers_as_text(mirasol, random_folder, scene_clip):
+    ran = mirasol("ask", scene_clip, QUESTION, "--stream", "--model", random_folder)
+    lines = ran.out.splitlines()
+    assert lines[0].endswith(" s]") and lines[1].endswith(")") and len(lines) == 2
+
+
+def test_a_slow_pipe_is_answered_before_it_ends(random_folder, piped_clip):
+    content = piped_clip.read_bytes()
+    command = [*COMMAND, "--json", "--every", "1", "--chunk-seconds", "0.5", "--model", str(random_folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    cut = len(content) * 3 // 4
+    for first in range(0, cut, 20_000):
+        process.stdin.write(content[first : min(first + 20_000, cut)])
+        process.stdin.flush()
+        time.sleep(0.02)
+    # The rest is held back until an answer has come.
+    early = json.loads(process.stdout.readline())
+    process.stdin.write(content[cut:])
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, b"")
+    assert early["final"] is False and early["video"] == "-"
+    assert rows(out.decode())[-1]["final"] is True
+
+
+def test_a_cut_off_pipe_is_answered_with_a_warning(random_folder, scene_clip, tmp_path):
+    import av
+
+    path = tmp_path / "frag.mp4"
+    with av.open(str(scene_clip)) as source:
+        target = av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"})
+        copies = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                target.mux(packet)
+        target.close()
+    content = path.read_bytes()
+    done = subprocess.run(
+        [*COMMAND, "--json", "--model", str(random_folder)],
+        input=content[: len(content) * 3 // 4],
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(done.stdout.decode())[-1]["final"] is True
+    lines = done.stderr.decode().strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mirasol: warning: ") and "cut off" in lines[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"only words " * 500])
+def test_stdin_that_is_no_media(random_folder, content):
+    done = subprocess.run([*COMMAND, "--model", str(random_folder)], input=content, capture_output=True, text=False)
+    lines = done.stderr.decode().strip().splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (2, b"", 1)
+    assert lines[0].startswith("mirasol: error: ") and "stdin" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--every", "2"), "--stream"),
+        (("--stream", "--every", "0"), "--every"),
+        (("--stream", "--chunk-seconds", "-1"), "--chunk-seconds"),
+    ],
+)
+def test_options_out_of_range(refused, random_folder, scene_clip, options, named):
+    assert named in refused("ask", scene_clip, QUESTION, *options, "--model", random_folder)
+
+
+def test_a_missing_file_and_a_long_question(refused, random_folder, scene_clip):
+    assert "absent.mp4" in refused("ask", "absent.mp4", QUESTION, "--stream", "--model", random_folder)
+    line = refused("ask", scene_clip, "why " * 500, "--stream", "--model", random_folder)
+    assert "256 positions" in line
