@@ -48,7 +48,8 @@ def evaluate(
 
     Returns:
         `exact_match` (raw string equality), `normalized_match`, `majority_rate` (what the most frequent answer of
-        each family would score) and `n` over all questions and in `families`, beside the settings and versions.
+        each family would score) and `n` over all questions and in `families`, beside the settings and versions;
+        `names_in_context` has the same for the context questions by how many events their context names.
 
     Raises:
         ValueError: if a setting is not one of those above.
@@ -146,7 +147,21 @@ def _scores(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Any]
     overall = match_by_group(answers, references, ["all"] * len(asked))["all"]
     # The rate of one answer for everything says little; what counts is the best fixed answer for each family.
     overall["majority_rate"] = sum(f["majority_rate"] * f["n"] for f in families.values()) / len(asked)
-    return {**overall, "families": {name: families[name] for name in QUESTION_FAMILIES if name in families}}
+    return {
+        **overall,
+        "families": {name: families[name] for name in QUESTION_FAMILIES if name in families},
+        "names_in_context": _by_names_in_context(asked, answers),
+    }
+
+
+def _by_names_in_context(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Any]:
+    """Scores of the context questions: with one name nothing has to be told apart, with more the name decides."""
+    rows = [(q, answer) for q, answer in zip(asked, answers, strict=True) if q.context is not None]
+    if not rows:
+        return {}
+    counts = [str((question.context or "").count(" is called ")) for question, _ in rows]
+    scores = match_by_group([answer for _, answer in rows], [question.answer for question, _ in rows], counts)
+    return dict(sorted(scores.items()))
 
 
 def _model_name(pipe: Any, model: Any) -> str:
