@@ -43,6 +43,8 @@ class Stage:
         families: question families asked; `None` for all.
         window: `"clip"` for whole clips, `"event"` for the part of a clip that shows one event, with its own four
             questions.
+        restart: the learning rate starts anew at this share of its peak; `None` goes on with the running cycle (see
+            `mirasol_hf.training.schedule.cosine_cycles`).
     """
 
     name: str
@@ -55,8 +57,11 @@ class Stage:
     num_events: tuple[int, int] | None = None
     families: tuple[str, ...] | None = None
     window: str = "clip"
+    restart: float | None = None
 
     def __post_init__(self) -> None:
+        if self.restart is not None and not 0 < self.restart <= 1:
+            raise ValueError(f"stage {self.name}: restart must be above 0 and at most 1, got {self.restart!r}")
         if self.window not in ("clip", "event"):
             raise ValueError(f"stage {self.name}: window must be 'clip' or 'event', got {self.window!r}")
 
@@ -107,7 +112,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """Optimiser and schedule, in the words of `TrainingArguments`.
+    """Optimiser, in the words of `TrainingArguments`; the schedule is `mirasol_hf.training.schedule.cosine_cycles`.
 
     Attributes:
         muon_scale: learning rate of Muon for the matrices, as a multiple of `learning_rate`; 0 for AdamW alone.
@@ -117,8 +122,6 @@ class Optimisation:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup_steps: int = 200
-    lr_scheduler_type: str = "cosine"
-    lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
     adam_beta2: float = 0.98
     max_grad_norm: float = 1.0
     gradient_accumulation_steps: int = 1

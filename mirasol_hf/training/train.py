@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mirasol_hf.training.avscenes_data import AVScenesClips, StageBatches
 from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.optimizer import MuonWithAdamW
 from mirasol_hf.training.recipe import Normalisation, Optimisation, Recipe, load_recipe
+from mirasol_hf.training.schedule import cosine_cycles
 from mirasol_hf.training.tokenizer import avscenes_corpus, train_tokenizer
 from mirasol_hf.training.trainer import MirasolTrainer
 
@@ -130,7 +131,7 @@ def build_trainer(
     clips = AVScenesClips(
         processor, recipe.stages, seed=recipe.seed, augmentation=recipe.augmentation, accumulation=accumulation
     )
-    return MirasolTrainer(
+    return RecipeTrainer(
         model=model,
         args=training_arguments(recipe, folder / CHECKPOINTS),
         data_collator=MirasolDataCollator(
@@ -141,7 +142,23 @@ def build_trainer(
         batch_sampler=StageBatches(recipe.stages, accumulation),
         callbacks=[FamilyAccuracy(recipe, processor)],
         optimizers=(build_optimizer(recipe.optimisation, model), None),
+        learning_rate_factor=cosine_cycles(recipe.stages, recipe.optimisation.warmup_steps),
     )
+
+
+class RecipeTrainer(MirasolTrainer):
+    """`MirasolTrainer` with a schedule of the recipe's own."""
+
+    def __init__(self, *args: Any, learning_rate_factor: Callable[[int], float], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.learning_rate_factor = learning_rate_factor
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LambdaLR:
+        """Make the schedule of `learning_rate_factor`, whatever the arguments say."""
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.learning_rate_factor)
+        return self.lr_scheduler
 
 
 def build_optimizer(how: Optimisation, model: MirasolForConditionalGeneration) -> torch.optim.Optimizer | None:
@@ -160,9 +177,6 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         seed=recipe.seed,
         learning_rate=how.learning_rate,
         weight_decay=how.weight_decay,
-        warmup_steps=how.warmup_steps,
-        lr_scheduler_type=how.lr_scheduler_type,
-        lr_scheduler_kwargs=how.lr_scheduler_kwargs,
         adam_beta2=how.adam_beta2,
         max_grad_norm=how.max_grad_norm,
         gradient_accumulation_steps=how.gradient_accumulation_steps,
