@@ -49,9 +49,9 @@ def test_shapes(variant: Any, media: Media) -> None:
 
 
 @torch.no_grad()
-def test_ragged_batch_equals_single_clips(variant: Any, media: Media) -> None:
-    batch = media(3, 4)
-    lengths = (1, 4, 2)
+@pytest.mark.parametrize("lengths", [(1, 4, 2), (1, 7, 16)])
+def test_ragged_batch_equals_single_clips(variant: Any, media: Media, lengths: tuple[int, ...]) -> None:
+    batch = media(len(lengths), max(lengths))
     for row, length in enumerate(lengths):
         batch["video_mask"][row, length:] = 0
         batch["audio_mask"][row, length:] = 0
