@@ -64,6 +64,30 @@ def test_ragged_batch_equals_single_clips(variant: Any, media: Media, lengths: t
 
 
 @torch.no_grad()
+def test_ragged_batch_is_the_same_in_training(variant: Any, media: Media) -> None:
+    batch = media(2, 4)
+    batch["video_mask"][0, 2:] = batch["audio_mask"][0, 2:] = 0
+    batch["video_mask"][1, 1] = batch["audio_mask"][1, 1] = 0  # a gap is no end
+    expected = variant.encode_media(**batch)
+    seen = expected.media_attention_mask.bool()
+    assert seen.view(2, 4, 3)[:, :, 0].tolist() == [[True, True, False, False], [True, False, True, True]]
+    assert not expected.media_hidden_states[0, 6:].any()
+    trained = variant.train().encode_media(**batch)  # no dropout, no feature masking
+    assert_close(trained.media_hidden_states[seen], expected.media_hidden_states[seen])
+
+
+@torch.no_grad()
+def test_recorded_states_of_a_ragged_batch_are_whole() -> None:
+    time_model = build().model.time_model
+    combined, chunk_mask = torch.randn(2, 4, 3, 24), torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    recorded = time_model(combined, chunk_mask, output_hidden_states=True)
+    assert [states.shape for states in recorded.hidden_states] == [(2, 12, 24)] * 3
+    plain = time_model(combined, chunk_mask)
+    assert_close(recorded.last_hidden_state[0, :6], plain.last_hidden_state[0, :6])
+    assert_close(recorded.last_hidden_state[1], plain.last_hidden_state[1])
+
+
+@torch.no_grad()
 def test_content_of_absent_chunks_changes_nothing(variant: Any, media: Media) -> None:
     batch = media(2, 4)
     batch["audio_mask"][:, 1] = 0
