@@ -35,6 +35,7 @@ format: $(STAMP)  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## time the import and the first answer
+bench: $(STAMP)  ## time the import and the first answer, count what longer videos cost
 	HF_HUB_OFFLINE=1 $(BIN)/mirasol bench import
 	HF_HUB_OFFLINE=1 $(BIN)/mirasol bench answer
+	HF_HUB_OFFLINE=1 $(BIN)/mirasol bench scaling

@@ -1,20 +1,47 @@
-"""`mirasol bench`: times what a user waits for."""
+"""`mirasol bench`: times what a user waits for, and counts what longer videos cost."""
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mirasol_hf.cli.timing import BENCHMARKS, environment
 
+RepeatOption = Annotated[int, typer.Option(help="Runs, each in a fresh process; the median is reported.")]
 
-def bench(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(BENCHMARKS)}.")],
-    repeat: Annotated[int, typer.Option(help="Runs, each in a fresh process; the median is reported.")] = 5,
-) -> None:
-    """Time the package and end with one JSON line: figures, device, versions, date."""
-    if name not in BENCHMARKS:
-        raise ValueError(f"benchmark {name!r} is not known; expected one of {', '.join(BENCHMARKS)}")
+
+class _BenchGroup(TyperGroup):
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            raise ValueError(
+                f"benchmark {cmd_name!r} is not known; expected one of {', '.join(self.list_commands(ctx))}"
+            )
+        return command
+
+
+bench = typer.Typer(
+    cls=_BenchGroup,
+    no_args_is_help=True,
+    help="Measure the package; ends with one JSON line: figures, versions, date.",
+)
+
+
+@bench.command("import")
+def bench_import(repeat: RepeatOption = 5) -> None:
+    """Time `import mirasol_hf`."""
+    _time("import", repeat)
+
+
+@bench.command("answer")
+def bench_answer(repeat: RepeatOption = 5) -> None:
+    """Time the first answer about a 10 s clip."""
+    _time("answer", repeat)
+
+
+def _time(name: str, repeat: int) -> None:
     if repeat < 1:
         raise ValueError(f"--repeat {repeat} must be at least 1")
     print((BENCHMARKS[name].__doc__ or "").split("\n\n")[0])
@@ -22,3 +49,46 @@ def bench(
     for key, value in figures.items():
         print(f"  {key}: {value}")
     print(json.dumps({"benchmark": name, **figures, **environment()}))
+
+
+@bench.command("scaling")
+def bench_scaling(
+    preset: Annotated[str, typer.Option(help="A named size: tiny, base or 3b.")] = "tiny",
+    frames: Annotated[str, typer.Option(help="Lengths of whole clips, in frames.")] = "32,64,128,256,512",
+    streamed: Annotated[str, typer.Option(help="Lengths taken in chunk by chunk; empty for none.")] = "128,512,4096",
+    window: Annotated[int, typer.Option(help="Chunks that a stream remembers.")] = 16,
+    encoders: Annotated[str, typer.Option(help="Which to compare.")] = "chunk,causal,ttm,plain",
+    ragged: Annotated[str, typer.Option(help="Chunks of each clip of a ragged batch; empty for none.")] = "1,7,16",
+    flops_only: Annotated[bool, typer.Option("--flops-only", help="Count without weights; time nothing.")] = False,
+    dtype: Annotated[str, typer.Option(help="Of weights and media when timing: float32 or bfloat16.")] = "float32",
+    plot: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG (needs matplotlib).")] = None,
+) -> None:
+    """Show what more frames cost: parameters, FLOPs by part, seconds and peak memory of each Combiner.
+
+    Beside them the plain baseline: the same towers, then all tokens of all chunks in one bidirectional Transformer as
+    deep as Combiner and time model together.
+    """
+    from mirasol_hf.cli.scaling import Scaling, report
+
+    scaling = Scaling(
+        preset,
+        tuple(sorted(set(_numbers("--frames", frames)))),
+        tuple(sorted(set(_numbers("--streamed", streamed)))),
+        window,
+        flops_only,
+        dtype,
+        _words(encoders),
+        _numbers("--ragged", ragged),
+    )
+    report(scaling, plot)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise ValueError(f"{option} {text!r} must be numbers with commas between") from None

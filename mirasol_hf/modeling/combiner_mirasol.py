@@ -4,6 +4,7 @@
 Shape legend: B batch, K chunks, P chunks that exist in the batch, T media tokens per chunk, m outputs, D width.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -155,7 +156,8 @@ def run_block_causal(
 ) -> torch.Tensor:
     """Runs a stack that is block-causal by chunk, with rotary positions that count chunks.
 
-    Tokens of one chunk see each other and those of earlier chunks, at most `window` chunks in all.
+    Tokens of one chunk see each other and those of earlier chunks, at most `window` chunks in all. Outside training,
+    clips of a ragged batch run by length, without their padding; its outputs are zeros.
 
     Args:
         part: the model part, with `config`, `rotary_emb` and its stack.
@@ -165,16 +167,41 @@ def run_block_causal(
         window: chunks that a chunk sees, itself included; `None` for all.
         state: what is kept of earlier chunks of a stream; `None` for a whole clip.
     """
-    if state is None:
-        chunk_ids, mask = whole_clip_mask(part, hidden_states, token_mask, tokens_per_chunk, window)
-    else:
-        chunk_ids, mask = state.attention_mask(hidden_states, token_mask, tokens_per_chunk, window)
     rotary_emb: Any = part.rotary_emb
-    key_values = None if state is None else state.key_values
-    output = part.run_stack(hidden_states, mask, rotary_emb(hidden_states, chunk_ids), key_values, **kwargs)
     if state is not None:
+        chunk_ids, mask = state.attention_mask(hidden_states, token_mask, tokens_per_chunk, window)
+        rotary = rotary_emb(hidden_states, chunk_ids)
+        output = part.run_stack(hidden_states, mask, rotary, state.key_values, **kwargs)
         state.drop_unseen(window)
+        return output
+
+    def run_clips(clips: torch.Tensor, clip_mask: torch.Tensor | None) -> torch.Tensor:
+        chunk_ids, mask = whole_clip_mask(part, clips, clip_mask, tokens_per_chunk, window)
+        return part.run_stack(clips, mask, rotary_emb(clips, chunk_ids), **kwargs)
+
+    records = any(getattr(part.config, name) for name in ("output_hidden_states", "output_attentions"))
+    records = records or any(kwargs.get(name) for name in ("output_hidden_states", "output_attentions"))
+    # in training every process must call the layers equally often, or sharded parameters wait for each other
+    if token_mask is None or part.training or records:
+        return run_clips(hidden_states, token_mask)
+    output = torch.zeros_like(hidden_states)
+    for rows, length in clips_by_length(token_mask, tokens_per_chunk):
+        output[rows, :length] = run_clips(hidden_states[rows, :length], token_mask[rows, :length])
     return output
+
+
+def clips_by_length(token_mask: torch.Tensor, tokens_per_chunk: int) -> Iterator[tuple[torch.Tensor, int]]:
+    """Rows of clips that are equally long, and their tokens up to the end of the last chunk that exists.
+
+    Args:
+        token_mask: [B, K·n], 0 at padding.
+        tokens_per_chunk: n.
+    """
+    exists = token_mask.bool().unflatten(1, (-1, tokens_per_chunk)).any(dim=2).cpu()
+    chunks = (exists * torch.arange(1, exists.shape[1] + 1)).amax(dim=1)
+    for count in chunks.unique().tolist():
+        if count:
+            yield (chunks == count).nonzero().flatten().to(token_mask.device), count * tokens_per_chunk
 
 
 def whole_clip_mask(

@@ -22,7 +22,7 @@ class MirasolBlockCausalState:
         """Forgets everything."""
         self.num_chunks = 0
         self.key_values = DynamicCache()
-        self._chunk_ids: torch.Tensor | None = None  # [tokens kept]
+        self._chunk_ids: torch.Tensor | None = None  # [tokens kept], on the CPU
         self._token_mask: torch.Tensor | None = None  # [B, tokens kept], False at tokens that nobody may see
 
     @property
@@ -49,7 +49,8 @@ class MirasolBlockCausalState:
             ValueError: the batch size changed in the middle of a stream.
         """
         batch, length, _ = hidden_states.shape
-        new_ids = torch.arange(length, device=hidden_states.device) // tokens_per_chunk + self.num_chunks
+        # ids stay on the CPU: what to drop is then known without waiting for the device
+        new_ids = torch.arange(length) // tokens_per_chunk + self.num_chunks
         seen = torch.ones(batch, length, dtype=torch.bool, device=hidden_states.device)
         if token_mask is not None:
             seen = token_mask.to(torch.bool)
@@ -60,13 +61,12 @@ class MirasolBlockCausalState:
             ids, mask = torch.cat((self._chunk_ids, new_ids)), torch.cat((self._token_mask, seen), dim=1)
         distance = new_ids[:, None] - ids[None]
         visible = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-        allowed = visible[None, None] & mask[:, None, None]
+        allowed = visible.to(mask.device)[None, None] & mask[:, None, None]
         self._chunk_ids, self._token_mask = ids, mask
         self.num_chunks += length // tokens_per_chunk
         blocked = torch.finfo(hidden_states.dtype).min
-        return new_ids.expand(batch, -1), torch.zeros_like(allowed, dtype=hidden_states.dtype).masked_fill(
-            ~allowed, blocked
-        )
+        additive = torch.zeros_like(allowed, dtype=hidden_states.dtype).masked_fill(~allowed, blocked)
+        return new_ids.to(hidden_states.device).expand(batch, -1), additive
 
     def drop_unseen(self, window: int | None) -> None:
         """Drops what no later chunk can see. Call it once the stack has run."""

@@ -49,9 +49,9 @@ def test_shapes(variant: Any, media: Media) -> None:
 
 
 @torch.no_grad()
-def test_ragged_batch_equals_single_clips(variant: Any, media: Media) -> None:
-    batch = media(3, 4)
-    lengths = (1, 4, 2)
+@pytest.mark.parametrize("lengths", [(1, 4, 2), (1, 7, 16)])
+def test_ragged_batch_equals_single_clips(variant: Any, media: Media, lengths: tuple[int, ...]) -> None:
+    batch = media(len(lengths), max(lengths))
     for row, length in enumerate(lengths):
         batch["video_mask"][row, length:] = 0
         batch["audio_mask"][row, length:] = 0
@@ -61,6 +61,30 @@ def test_ragged_batch_equals_single_clips(variant: Any, media: Media) -> None:
         assert_close(together.media_hidden_states[row : row + 1, : length * 3], alone.media_hidden_states)
         assert_close(together.combined_features[row : row + 1, :length], alone.combined_features)
         assert together.media_attention_mask[row].sum() == length * 3
+
+
+@torch.no_grad()
+def test_ragged_batch_is_the_same_in_training(variant: Any, media: Media) -> None:
+    batch = media(2, 4)
+    batch["video_mask"][0, 2:] = batch["audio_mask"][0, 2:] = 0
+    batch["video_mask"][1, 1] = batch["audio_mask"][1, 1] = 0  # a gap is no end
+    expected = variant.encode_media(**batch)
+    seen = expected.media_attention_mask.bool()
+    assert seen.view(2, 4, 3)[:, :, 0].tolist() == [[True, True, False, False], [True, False, True, True]]
+    assert not expected.media_hidden_states[0, 6:].any()
+    trained = variant.train().encode_media(**batch)  # no dropout, no feature masking
+    assert_close(trained.media_hidden_states[seen], expected.media_hidden_states[seen])
+
+
+@torch.no_grad()
+def test_recorded_states_of_a_ragged_batch_are_whole() -> None:
+    time_model = build().model.time_model
+    combined, chunk_mask = torch.randn(2, 4, 3, 24), torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    recorded = time_model(combined, chunk_mask, output_hidden_states=True)
+    assert [states.shape for states in recorded.hidden_states] == [(2, 12, 24)] * 3
+    plain = time_model(combined, chunk_mask)
+    assert_close(recorded.last_hidden_state[0, :6], plain.last_hidden_state[0, :6])
+    assert_close(recorded.last_hidden_state[1], plain.last_hidden_state[1])
 
 
 @torch.no_grad()

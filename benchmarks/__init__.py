@@ -1,0 +1,1 @@
+"""Measurements of the package, and the pages made from them."""
