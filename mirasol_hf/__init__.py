@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         MirasolTimeConfig,
         MirasolVideoConfig,
     )
-    from mirasol_hf.modeling.media_cache_mirasol import MirasolMediaCache
+    from mirasol_hf.modeling.media_cache_mirasol import MirasolMediaCache, MirasolMediaFeatures
     from mirasol_hf.modeling.modeling_mirasol import (
         MirasolForConditionalGeneration,
         MirasolModel,
@@ -44,7 +44,7 @@ _MODULE_OF_NAME = {
             "MirasolTimeConfig",
             "MirasolVideoConfig",
         ),
-        "modeling.media_cache_mirasol": ("MirasolMediaCache",),
+        "modeling.media_cache_mirasol": ("MirasolMediaCache", "MirasolMediaFeatures"),
         "modeling.modeling_mirasol": (
             "MirasolForConditionalGeneration",
             "MirasolModel",
@@ -68,6 +68,7 @@ __all__ = [
     "MirasolFeatureExtractor",
     "MirasolForConditionalGeneration",
     "MirasolMediaCache",
+    "MirasolMediaFeatures",
     "MirasolModel",
     "MirasolPreTrainedModel",
     "MirasolProcessor",

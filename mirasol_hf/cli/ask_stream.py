@@ -68,20 +68,19 @@ def answer_stream(
 
 
 class _EncodedStream:
-    """Features of all chunks so far.
+    """Features of the stream so far, as far as the text attends to them.
 
     Attributes:
-        seconds: media time that they cover.
+        seconds: media time that has come.
     """
 
     def __init__(self, pipe: "VideoQuestionAnsweringPipeline") -> None:
-        from mirasol_hf.modeling.media_cache_mirasol import MirasolMediaCache
+        from mirasol_hf.modeling.media_cache_mirasol import MirasolMediaCache, MirasolMediaFeatures
 
         self.pipe = pipe
         self.cache = MirasolMediaCache()
+        self.kept = MirasolMediaFeatures(pipe.model.config)
         self.seconds = 0.0
-        self._states: list[Any] = []
-        self._masks: list[Any] = []
 
     @property
     def num_chunks(self) -> int:
@@ -100,14 +99,8 @@ class _EncodedStream:
             for name, value in chunk.items()
         }
         with torch.inference_mode():
-            encoded = self.pipe.model.encode_media(**media, media_cache=self.cache)
-        self._states.append(encoded.media_hidden_states)
-        self._masks.append(encoded.media_attention_mask)
+            self.kept.add(self.pipe.model.encode_media(**media, media_cache=self.cache))
 
     def features(self) -> dict[str, Any]:
-        """What the text attends to, of all chunks."""
-        import torch
-
-        # Joined in place of the parts, so that nothing is held twice.
-        self._states, self._masks = [torch.cat(self._states, dim=1)], [torch.cat(self._masks, dim=1)]
-        return {"media_hidden_states": self._states[0], "media_attention_mask": self._masks[0]}
+        """What the text attends to."""
+        return self.kept.joined()

@@ -5,10 +5,12 @@ AugReg files number all submodules of a block in order; big_vision, scenic and n
 itself. Epsilon 1e-6 and the tanh form of GELU, this package's defaults, are theirs too.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from mirasol_hf.conversion.flax_keys import (
     Key,
@@ -64,3 +66,31 @@ def load_vision_transformer_blocks(part: MirasolMediaPart, arrays: Mapping[str, 
         raise ValueError(f"unexpected arrays for a tower of {part.config.num_hidden_layers} layers: {surplus}")
     load_arrays(part, table, named)
     return left
+
+
+def resize_position_table(table: Any, grid: tuple[int, int]) -> np.ndarray:
+    """Resizes a public checkpoint's learned position table for pictures of another size, as vit_jax does.
+
+    Args:
+        table: [1, N, D] with N a square, or [1, 1 + N, D] with the class token's row first, which is kept as it is.
+        grid: rows and columns of the new patches.
+
+    Returns:
+        float32 [1, (1 +) rows · columns, D], bilinear between the centres of the outermost patches.
+
+    Raises:
+        ValueError: the table's patches are no square.
+    """
+    given = torch.as_tensor(np.asarray(table, dtype=np.float32))
+    count = given.shape[1] if given.ndim == 3 else 0
+    side, class_rows = math.isqrt(count), 0
+    if count < 1 or side * side != count:
+        side, class_rows = math.isqrt(max(count - 1, 0)), 1
+    if side < 1 or side * side + class_rows != count:
+        raise ValueError(
+            f"a position table of shape {tuple(given.shape)} holds no square of patches; expected [1, N, D]"
+        )
+    kept, patches = given[:, :class_rows], given[:, class_rows:]
+    image = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(image, size=grid, mode="bilinear", align_corners=True)
+    return torch.cat((kept, resized.permute(0, 2, 3, 1).flatten(1, 2)), dim=1).numpy()

@@ -100,8 +100,13 @@ class MirasolCombiner(MirasolMediaPart):
 
         Returns:
             `last_hidden_state` [B, K, m, D], zeros for chunks that do not exist.
+
+        Raises:
+            ValueError: with `output_tokens="last"`, a chunk with fewer than m tokens.
         """
         hidden_states = self.embeddings(tokens, num_video_tokens)
+        if self.config.output_tokens == "last":
+            hidden_states, token_mask = present_tokens_last(hidden_states, token_mask, self.config.num_output_tokens)
         if token_mask is not None:
             token_mask = nn.functional.pad(token_mask, (0, hidden_states.shape[1] - tokens.shape[1]), value=1)
         if self.config.context == "chunk":
@@ -143,6 +148,36 @@ class MirasolCombiner(MirasolMediaPart):
         if chunk_mask is not None:
             combined = combined * chunk_mask[..., None, None].to(combined.dtype)
         return combined
+
+
+def present_tokens_last(
+    tokens: torch.Tensor, token_mask: torch.Tensor | None, num_outputs: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Moves tokens of a missing modality before those that are present, so that the last ones are always present.
+
+    The Combiner has no positions within a chunk: the order of its tokens only says which outputs are kept.
+
+    Args:
+        tokens: [P, T, D].
+        token_mask: [P, T], 0 at tokens of a missing modality.
+        num_outputs: m.
+
+    Returns:
+        Tokens and mask in the new order.
+
+    Raises:
+        ValueError: a chunk has fewer than m tokens.
+    """
+    fewest = tokens.shape[1] if token_mask is None else int(token_mask.sum(dim=1).min())
+    if fewest < num_outputs:
+        raise ValueError(
+            f"combiner_config.output_tokens='last' keeps combiner_config.num_output_tokens={num_outputs} tokens, but "
+            f"a chunk has only {fewest} (a modality is missing, or a still image); 'learned' has no such limit"
+        )
+    if token_mask is None:
+        return tokens, None
+    order = token_mask.long().argsort(dim=1, stable=True)
+    return tokens.gather(1, order[..., None].expand_as(tokens)), token_mask.gather(1, order)
 
 
 def run_block_causal(

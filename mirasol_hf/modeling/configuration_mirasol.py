@@ -6,6 +6,7 @@ per chunk, text loss weighted ten times in fine-tuning. Everything else is a cho
 """
 
 import copy
+import math
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 def _require_divisible(config: PreTrainedConfig, section: str, numerator: str, denominator: str) -> None:
     top, bottom = getattr(config, numerator), getattr(config, denominator)
-    if bottom < 1 or top % bottom != 0:
+    if bottom < 1 or top < 1 or top % bottom != 0:
         raise ValueError(
             f"{section}.{numerator}={top} must be a positive multiple of {section}.{denominator}={bottom}"
         )
@@ -26,6 +27,21 @@ def _require_positive(config: PreTrainedConfig, section: str, *names: str) -> No
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{section}.{name}={getattr(config, name)} must be at least 1")
+
+
+def _require_even_heads(config: PreTrainedConfig, section: str, head_dim: int) -> None:
+    """Rotary positions turn pairs of channels: the width of a head must be even."""
+    if head_dim < 2 or head_dim % 2:
+        raise ValueError(
+            f"{section}: heads of width {head_dim} (hidden_size={config.hidden_size}, num_attention_heads="
+            f"{config.num_attention_heads}, head_dim if it is given); rotary positions need an even width"
+        )
+
+
+def _require_share(config: PreTrainedConfig, section: str, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{section}.{name}={getattr(config, name)} must lie in [0, 1)")
 
 
 class _MirasolSectionConfig(PreTrainedConfig):
@@ -104,12 +120,17 @@ class MirasolVideoConfig(_MirasolSectionConfig):
 
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "image_size", "num_channels", "num_frames", "num_hidden_layers")
+        _require_positive(self, self.section, "intermediate_size")
+        _require_share(self, self.section, "dropout", "attention_dropout")
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         if not len(self.tube_kernels) == len(self.tube_strides) == len(self.tube_offsets) >= 1:
             raise ValueError(
                 f"{self.section}: tube_kernels ({len(self.tube_kernels)}), tube_strides ({len(self.tube_strides)}) "
                 f"and tube_offsets ({len(self.tube_offsets)}) must have one triple for each tube, and at least one"
             )
+        for name in ("tube_kernels", "tube_strides", "tube_offsets"):
+            if any(len(triple) != 3 for triple in getattr(self, name)):
+                raise ValueError(f"{self.section}.{name}={getattr(self, name)} must be (time, height, width) triples")
         extent = (self.num_frames, self.image_size, self.image_size)
         names = ("num_frames", "image_size", "image_size")
         for kernel, stride, offset in zip(self.tube_kernels, self.tube_strides, self.tube_offsets, strict=True):
@@ -163,6 +184,8 @@ class MirasolAudioConfig(_MirasolSectionConfig):
 
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_steps", "num_mel_bins", "num_hidden_layers", "sampling_rate")
+        _require_positive(self, self.section, "intermediate_size")
+        _require_share(self, self.section, "dropout", "attention_dropout")
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         for axis, name in enumerate(("num_steps", "num_mel_bins")):
             if len(self.patch_size) != 2 or self.patch_size[axis] < 1 or getattr(self, name) % self.patch_size[axis]:
@@ -226,6 +249,8 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
 
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
+        _require_positive(self, self.section, "hidden_size", "intermediate_size")
+        _require_share(self, self.section, "dropout", "attention_dropout")
         if self.type != "ttm" or self.processing_unit == "transformer":
             _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         for name, allowed in (
@@ -244,6 +269,8 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
             )
         if self.type == "ttm":
             self._check_memory()
+        elif self.context == "causal":
+            _require_even_heads(self, self.section, self.hidden_size // self.num_attention_heads)
 
     def _check_memory(self) -> None:
         if self.memory_size < self.num_output_tokens:
@@ -294,15 +321,15 @@ class MirasolTimeConfig(_MirasolSectionConfig):
     max_position_embeddings: int = 65_536
 
     def validate_architecture(self) -> None:
-        _require_positive(self, self.section, "num_hidden_layers")
+        _require_positive(self, self.section, "num_hidden_layers", "intermediate_size")
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        _require_even_heads(self, self.section, self.hidden_size // self.num_attention_heads)
         if self.attention_window is not None and self.attention_window < 1:
             raise ValueError(
                 f"{self.section}.attention_window={self.attention_window} must be at least 1 chunk, or None for all "
                 f"(a chunk must see its own {MirasolCombinerConfig.section}.num_output_tokens features)"
             )
-        if not 0 <= self.mask_ratio < 1:
-            raise ValueError(f"{self.section}.mask_ratio={self.mask_ratio} must lie in [0, 1)")
+        _require_share(self, self.section, "mask_ratio", "dropout", "attention_dropout")
 
 
 @strict
@@ -313,6 +340,8 @@ class MirasolTextConfig(_MirasolSectionConfig):
         cross_attention_every: every n-th layer attends to the media, counted from the last layer backwards.
         cross_attention_gate: a tanh gate that starts at zero on each cross-attention, for decoders that come
             pretrained on text alone.
+        media_window: how many of a clip's latest chunks the text attends to; `None` for all. With a bound, what a
+            stream must keep for the text stops growing.
     """
 
     model_type = "mirasol_text"
@@ -350,6 +379,7 @@ class MirasolTextConfig(_MirasolSectionConfig):
     initializer_range: float = 0.02
     cross_attention_every: int = 1
     cross_attention_gate: bool = False
+    media_window: int | None = None
     rope_parameters: dict | None = None
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
@@ -366,6 +396,7 @@ class MirasolTextConfig(_MirasolSectionConfig):
             self,
             self.section,
             "vocab_size",
+            "intermediate_size",
             "num_hidden_layers",
             "num_key_value_heads",
             "cross_attention_every",
@@ -373,6 +404,18 @@ class MirasolTextConfig(_MirasolSectionConfig):
         )
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         _require_divisible(self, self.section, "num_attention_heads", "num_key_value_heads")
+        _require_even_heads(self, self.section, self.head_dim or 0)
+        _require_share(self, self.section, "dropout", "attention_dropout")
+        if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
+            raise ValueError(
+                f"{self.section}.pad_token_id={self.pad_token_id} must be below "
+                f"{self.section}.vocab_size={self.vocab_size}"
+            )
+        if self.media_window is not None and self.media_window < 1:
+            raise ValueError(
+                f"{self.section}.media_window={self.media_window} must be at least 1 chunk, or None for all (the text "
+                f"must see {MirasolCombinerConfig.section}.num_output_tokens features)"
+            )
 
 
 @strict
@@ -442,8 +485,8 @@ class MirasolConfig(PreTrainedConfig):
     def validate_architecture(self) -> None:
         for name in ("text", "latent", "video_reconstruction", "audio_reconstruction"):
             weight = getattr(self, f"{name}_loss_weight")
-            if weight < 0:
-                raise ValueError(f"{name}_loss_weight={weight} must not be negative")
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name}_loss_weight={weight} must be finite and not negative")
         if self.latent_loss not in ("cosine", "mse"):
             raise ValueError(f"latent_loss={self.latent_loss!r} must be 'cosine' or 'mse'")
         for name in self.sub_configs_defaults:

@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, StaticCache
 
+from .media_cache_mirasol import feature_limit
+
 RAW_MEDIA = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
 
 
@@ -57,7 +59,8 @@ class MirasolGenerationMixin(GenerationMixin):
             return
         text_config = self.config.get_text_config(decoder=True)
         if isinstance(cache, StaticCache) and media is not None:
-            cross_cache: Any = StaticCache(config=text_config, max_cache_len=media.shape[1])
+            length = min(media.shape[1], feature_limit(self.config) or media.shape[1])
+            cross_cache: Any = StaticCache(config=text_config, max_cache_len=length)
         else:
             cross_cache = DynamicCache(config=text_config)
         model_kwargs["past_key_values"] = EncoderDecoderCache(cache, cross_cache)

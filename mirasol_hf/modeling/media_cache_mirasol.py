@@ -4,8 +4,12 @@
 Shape legend: B batch, K chunks of this call, n tokens per chunk, D width.
 """
 
+from typing import Any
+
 import torch
 from transformers import DynamicCache
+
+from .outputs_mirasol import MirasolMediaOutput
 
 
 class MirasolBlockCausalState:
@@ -68,6 +72,11 @@ class MirasolBlockCausalState:
         additive = torch.zeros_like(allowed, dtype=hidden_states.dtype).masked_fill(~allowed, blocked)
         return new_ids.to(hidden_states.device).expand(batch, -1), additive
 
+    def skip(self, chunks: int, window: int | None) -> None:
+        """Moves on by chunks in which no clip has anything."""
+        self.num_chunks += chunks
+        self.drop_unseen(window)
+
     def drop_unseen(self, window: int | None) -> None:
         """Drops what no later chunk can see. Call it once the stack has run."""
         if window is None or self._chunk_ids is None or self._token_mask is None:
@@ -112,7 +121,8 @@ class MirasolMediaCache:
 
     The features of the calls, concatenated, equal those of one call with all chunks. Memory grows with the stream
     unless `time_config.attention_window` (and, for a causal Combiner, `combiner_config.context_chunks`) bound it; a
-    Token Turing Machine needs no bound, as its memory has one size.
+    Token Turing Machine needs no bound, as its memory has one size. What the text attends to is not kept here but in
+    a `MirasolMediaFeatures`.
     Attention must run as `"eager"` or `"sdpa"`.
     """
 
@@ -131,3 +141,84 @@ class MirasolMediaCache:
         self.combiner.reset()
         self.memory.reset()
         self.time_model.reset()
+
+
+class MirasolMediaFeatures:
+    """What the text attends to of a stream: the features of its chunks, joined as they come.
+
+    With `text_config.media_window` only those of the latest chunks are kept, so that the state stops growing;
+    without it, it grows by `num_output_tokens` features with each chunk.
+
+    Args:
+        config: the model's `MirasolConfig`.
+
+    Example:
+        >>> features = MirasolMediaFeatures(model.config)
+        >>> for chunk in chunks:
+        ...     features.add(model.encode_media(**chunk, media_cache=cache))
+        >>> model.generate(input_ids, **features.joined())
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.limit = feature_limit(config)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self._states: list[torch.Tensor] = []
+        self._masks: list[torch.Tensor] = []
+
+    @property
+    def num_features(self) -> int:
+        """Features kept of each clip."""
+        return sum(mask.shape[1] for mask in self._masks)
+
+    def add(self, encoded: MirasolMediaOutput) -> None:
+        """Takes in what `encode_media` returned for the next chunks."""
+        assert encoded.media_hidden_states is not None and encoded.media_attention_mask is not None
+        self._states.append(encoded.media_hidden_states)
+        self._masks.append(encoded.media_attention_mask)
+        if self.limit is not None and self.num_features > self.limit:
+            self.joined()
+
+    def joined(self) -> dict[str, torch.Tensor]:
+        """`media_hidden_states` [B, N, D] and `media_attention_mask` [B, N], for `forward` and `generate`.
+
+        Raises:
+            ValueError: no chunk has come yet.
+        """
+        if not self._states:
+            raise ValueError("no chunk has come yet: call add() with what encode_media() returned first")
+        states, mask = torch.cat(self._states, dim=1), torch.cat(self._masks, dim=1)
+        if self.limit is not None:
+            states, mask = latest_features(states, mask, self.limit)
+        self._states, self._masks = [states], [mask]  # in place of the parts, so that nothing is held twice
+        return {"media_hidden_states": states, "media_attention_mask": mask}
+
+
+def feature_limit(config: Any) -> int | None:
+    """How many features of a clip the text attends to, by `text_config.media_window`; `None` for all."""
+    window = config.text_config.media_window
+    return None if window is None else window * config.combiner_config.num_output_tokens
+
+
+def latest_features(states: Any, mask: Any, limit: int) -> tuple[Any, Any]:
+    """Keeps the last features of each clip, of those that exist.
+
+    Args:
+        states: [B, N, D], or `None` where only the mask is at hand.
+        mask: [B, N], 0 at features that do not exist, or `None` when all do.
+        limit: how many are kept.
+
+    Returns:
+        `states` [B, min(N, limit), D] and `mask` [B, min(N, limit)] in the order of time, absent ones first.
+    """
+    if mask is None:
+        # a copy: a slice would keep the whole storage alive
+        return (states if states is None or states.shape[1] <= limit else states[:, -limit:].clone()), None
+    if mask.shape[1] <= limit:
+        return states, mask
+    order = mask.long().argsort(dim=1, stable=True)[:, -limit:]
+    if states is not None:
+        states = states.gather(1, order[..., None].expand(-1, -1, states.shape[2]))
+    return states, mask.gather(1, order)

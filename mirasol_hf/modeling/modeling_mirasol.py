@@ -25,7 +25,7 @@ from .configuration_mirasol import MirasolConfig
 from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
 from .input_checks_mirasol import check_media, check_text_against_media, check_text_length
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
-from .media_cache_mirasol import MirasolMediaCache
+from .media_cache_mirasol import MirasolMediaCache, feature_limit, latest_features
 from .memory_combiner_mirasol import MirasolMemoryCombiner
 from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
 from .text_decoder_mirasol import MirasolTextModel
@@ -91,8 +91,8 @@ class MirasolModel(MirasolPreTrainedModel):
         video_mask = partial_mask(pixel_values_videos, video_mask, shape)
         audio_mask = partial_mask(input_features, audio_mask, shape)
         chunk_mask = None if video_mask is None or audio_mask is None else video_mask | audio_mask
-        if chunk_mask is not None and media_cache is None and not bool(chunk_mask.any()):
-            return self.encode_nothing(shape)
+        if chunk_mask is not None and not bool(chunk_mask.any()):
+            return self.encode_nothing(chunk_mask, media_cache)
         video_tokens = self.encode_modality(self.video_tower, self.video_projection, pixel_values_videos, video_mask)
         audio_tokens = self.encode_modality(self.audio_tower, self.audio_projection, input_features, audio_mask)
         tokens, token_mask = self.join_modalities(
@@ -112,10 +112,13 @@ class MirasolModel(MirasolPreTrainedModel):
             combined_features=combined,
         )
 
-    def encode_nothing(self, shape: tuple[int, int]) -> MirasolMediaOutput:
-        """Features of a batch in which no chunk exists: zeros that the mask hides."""
-        (batch, chunks), slots = shape, self.config.combiner_config.num_output_tokens
+    def encode_nothing(self, chunk_mask: torch.Tensor, cache: MirasolMediaCache | None) -> MirasolMediaOutput:
+        """Features where no chunk [B, K] exists: zeros that the mask hides. A stream only moves on in time."""
+        (batch, chunks), slots = chunk_mask.shape, self.config.combiner_config.num_output_tokens
         weight = self.video_projection.weight
+        if cache is not None:
+            cache.combiner.skip(chunks, self.config.combiner_config.context_chunks)
+            cache.time_model.skip(chunks, self.config.time_config.attention_window)
         return MirasolMediaOutput(
             media_hidden_states=weight.new_zeros(batch, chunks * slots, self.config.time_config.hidden_size),
             media_attention_mask=torch.zeros(batch, chunks * slots, dtype=torch.long, device=weight.device),
@@ -210,6 +213,9 @@ class MirasolModel(MirasolPreTrainedModel):
         if media_index is not None:
             memory = None if memory is None else memory[media_index]
             memory_mask = None if memory_mask is None else memory_mask[media_index]
+        limit = feature_limit(self.config)
+        if limit is not None:
+            memory, memory_mask = latest_features(memory, memory_mask, limit)
         decoded = self.language_model(
             input_ids=input_ids,
             attention_mask=attention_mask,

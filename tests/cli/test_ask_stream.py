@@ -57,6 +57,53 @@ def test_the_streamed_answer_is_that_of_the_whole_file(mirasol, random_folder, s
     assert streamed[0]["answers"][0]["score"] == pytest.approx(whole["answers"][0]["score"], abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def windowed_folder(random_parts, tmp_path_factory):
+    """A random model whose state has one size, however long the stream."""
+    import torch
+
+    from mirasol_hf import MirasolConfig, MirasolForConditionalGeneration
+
+    windows = {"time_config": {"attention_window": 2}, "text_config": {"media_window": 3}}
+    torch.manual_seed(0)
+    config = MirasolConfig.from_preset("tiny", combiner_config={"type": "ttm"}, **windows)
+    folder = tmp_path_factory.mktemp("windowed")
+    for part in (MirasolForConditionalGeneration(config), random_parts[1]):
+        part.save_pretrained(folder)
+    return folder
+
+
+def test_windows_keep_the_state_of_a_stream_at_one_size(mirasol, windowed_folder, scene_clip, monkeypatch):
+    from mirasol_hf import MirasolMediaCache, VideoQuestionAnsweringPipeline, probe_media
+
+    caches, features = [], []
+    make, answer = MirasolMediaCache.__init__, VideoQuestionAnsweringPipeline.answer_features
+
+    def made(cache):
+        make(cache)
+        caches.append(cache)
+
+    def answered(pipe, given, *arguments, **options):
+        features.append(given["media_hidden_states"].shape[1])
+        kept = caches[-1]
+        assert kept.memory.memory.shape == (1, 16, 128)
+        assert (kept.combiner.num_tokens, kept.time_model.num_tokens) == (0, 4)
+        return answer(pipe, given, *arguments, **options)
+
+    monkeypatch.setattr(MirasolMediaCache, "__init__", made)
+    monkeypatch.setattr(VideoQuestionAnsweringPipeline, "answer_features", answered)
+    length = probe_media(scene_clip)["duration"]
+    common = ("ask", scene_clip, QUESTION, "--model", windowed_folder, "--json")
+    options = ("--stream", "--chunk-seconds", length / 8, "--every", length / 8)
+    found = rows(mirasol(*common, *options).out)
+    assert [row["chunks"] for row in found] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+    assert features == [4, 8, 12, 12, 12, 12, 12, 12, 12]  # of four features each, those of three chunks
+    monkeypatch.undo()
+    whole = json.loads(mirasol(*common).out)  # the same windows, all chunks at once
+    assert found[-1]["answers"][0]["answer"] == whole["answers"][0]["answer"]
+    assert found[-1]["answers"][0]["score"] == pytest.approx(whole["answers"][0]["score"], abs=1e-5)
+
+
 def test_answers_as_text(mirasol, random_folder, scene_clip):
     ran = mirasol("ask", scene_clip, QUESTION, "--stream", "--model", random_folder)
     lines = ran.out.splitlines()

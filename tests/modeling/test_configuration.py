@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from mirasol_hf.modeling.configuration_mirasol import MirasolConfig, MirasolTextConfig, MirasolVideoConfig
-from tests.modeling.small_models import small_config
+from tests.modeling.small_models import SMALL, small_config
 
 
 def test_round_trip_keeps_every_field(tmp_path: Any) -> None:
@@ -38,34 +38,89 @@ def test_presets_patch_sections() -> None:
         MirasolConfig.from_preset("huge")
 
 
-@pytest.mark.parametrize(
-    ("sections", "names"),
-    [
-        ({"video_config": {"tube_kernels": ((5, 8, 8), (4, 4, 4))}}, ("tube_kernels", "num_frames")),
-        ({"video_config": {"tube_offsets": ((0, 9, 0), (0, 0, 0))}}, ("tube_offsets", "image_size")),
-        ({"video_config": {"tube_strides": ((1, 8, 8),)}}, ("tube_strides", "tube_kernels")),
-        ({"video_config": {"hidden_size": 25}}, ("hidden_size", "num_attention_heads")),
-        ({"text_config": {"num_key_value_heads": 3}}, ("num_attention_heads", "num_key_value_heads")),
-        ({"audio_config": {"patch_size": (3, 8)}}, ("patch_size", "num_steps")),
-        (
-            {"combiner_config": {"output_tokens": "last", "num_output_tokens": 40}},
-            ("num_output_tokens", "output_tokens", "tube_kernels"),
-        ),
-        ({"combiner_config": {"type": "ttm", "memory_size": 2}}, ("memory_size", "num_output_tokens")),
-        ({"combiner_config": {"context": "causal", "context_chunks": 0}}, ("context_chunks", "context")),
-        ({"combiner_config": {"context_chunks": 2}}, ("context_chunks", "context")),
-        ({"combiner_config": {"type": "mean"}}, ("type", "transformer")),
-        ({"time_config": {"attention_window": 0}}, ("attention_window", "num_output_tokens")),
-        ({"time_config": {"mask_ratio": 1.0}}, ("mask_ratio",)),
-        ({"latent_loss": "l1"}, ("latent_loss",)),
-        ({"text_loss_weight": -1.0}, ("text_loss_weight",)),
-    ],
-)
+BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"video_config": {"tube_kernels": ((5, 8, 8), (4, 4, 4))}}, ("tube_kernels (5, 8, 8)", "num_frames=4")),
+    ({"video_config": {"num_frames": 3}}, ("tube_kernels (4, 4, 4)", "num_frames=3")),
+    ({"video_config": {"image_size": 7}}, ("tube_kernels (1, 8, 8)", "image_size=7")),
+    ({"video_config": {"tube_offsets": ((0, 9, 0), (0, 0, 0))}}, ("tube_offsets (0, 9, 0)", "image_size=16")),
+    ({"video_config": {"tube_offsets": ((0, -1, 0), (0, 0, 0))}}, ("tube_offsets (0, -1, 0)",)),
+    ({"video_config": {"tube_strides": ((1, 8, 8),)}}, ("tube_strides (1)", "tube_kernels (2)")),
+    ({"video_config": {"tube_strides": ((0, 8, 8), (4, 8, 8))}}, ("tube_strides (0, 8, 8)", "tube_kernels")),
+    ({"video_config": {"tube_kernels": ((8, 8), (4, 4, 4))}}, ("tube_kernels", "(time, height, width)")),
+    ({"video_config": {"tube_kernels": (), "tube_strides": (), "tube_offsets": ()}}, ("tube_kernels (0)",)),
+    ({"video_config": {"num_frames": 0}}, ("video_config.num_frames=0",)),
+    ({"video_config": {"dropout": 1.5}}, ("video_config.dropout=1.5",)),
+    ({"video_config": {"reconstruction_size": (2, 0, 4)}}, ("video_config.reconstruction_size",)),
+    ({"audio_config": {"patch_size": (3, 8)}}, ("patch_size=(3, 8)", "num_steps=8")),
+    ({"audio_config": {"patch_size": (4, 5)}}, ("patch_size=(4, 5)", "num_mel_bins=16")),
+    ({"audio_config": {"reconstruction_size": (2,)}}, ("audio_config.reconstruction_size",)),
+    *(
+        ({section: {"hidden_size": 25}}, (f"{section}.hidden_size=25", f"{section}.num_attention_heads=2"))
+        for section in SMALL
+    ),
+    *(
+        ({section: {"num_attention_heads": heads}}, (f"{section}.hidden_size=24", f"num_attention_heads={heads}"))
+        for section in SMALL
+        for heads in (0, 5)
+    ),
+    *(({section: {"hidden_size": 0}}, (f"{section}.hidden_size=0",)) for section in SMALL),
+    *(({section: {"num_hidden_layers": 0}}, (f"{section}.num_hidden_layers=0",)) for section in SMALL),
+    *(({section: {"intermediate_size": 0}}, (f"{section}.intermediate_size=0",)) for section in SMALL),
+    ({"text_config": {"num_key_value_heads": 3}}, ("num_attention_heads=2", "num_key_value_heads=3")),
+    ({"text_config": {"pad_token_id": 64}}, ("pad_token_id=64", "vocab_size=64")),
+    ({"text_config": {"head_dim": 7}}, ("width 7", "head_dim")),
+    ({"text_config": {"media_window": 0}}, ("media_window=0", "num_output_tokens")),
+    ({"text_config": {"cross_attention_every": 0}}, ("cross_attention_every=0",)),
+    ({"time_config": {"num_attention_heads": 8}}, ("hidden_size=24", "num_attention_heads=8", "even")),
+    (
+        {"combiner_config": {"context": "causal", "num_attention_heads": 8}},
+        ("hidden_size=24", "num_attention_heads=8", "even"),
+    ),
+    ({"time_config": {"attention_window": 0}}, ("attention_window=0", "num_output_tokens")),
+    ({"time_config": {"attention_window": -1}}, ("attention_window=-1", "num_output_tokens")),
+    ({"time_config": {"mask_ratio": 1.0}}, ("time_config.mask_ratio=1.0",)),
+    (
+        {"combiner_config": {"output_tokens": "last", "num_output_tokens": 17}},
+        ("num_output_tokens=17", "output_tokens='last'", "16 tokens", "tube_kernels", "patch_size"),
+    ),
+    (
+        {"combiner_config": {"output_tokens": "last", "num_output_tokens": 13}, "audio_config": None},
+        ("num_output_tokens=13", "output_tokens='last'", "12 tokens", "tube_kernels"),
+    ),
+    ({"combiner_config": {"num_output_tokens": 0}}, ("combiner_config.num_output_tokens=0",)),
+    ({"combiner_config": {"type": "mean"}}, ("combiner_config.type='mean'", "transformer", "ttm")),
+    ({"combiner_config": {"context": "future"}}, ("combiner_config.context='future'", "causal")),
+    ({"combiner_config": {"output_tokens": "first"}}, ("combiner_config.output_tokens='first'", "learned")),
+    ({"combiner_config": {"context": "causal", "context_chunks": 0}}, ("context_chunks=0", "context='causal'")),
+    ({"combiner_config": {"context_chunks": 2}}, ("context_chunks=2", "context='causal'")),
+    ({"combiner_config": {"type": "ttm", "memory_size": 2}}, ("memory_size=2", "num_output_tokens=3")),
+    ({"combiner_config": {"type": "ttm", "memory_mode": "pool"}}, ("memory_mode='pool'", "tl_mha")),
+    ({"combiner_config": {"type": "ttm", "processing_unit": "rnn"}}, ("processing_unit='rnn'", "mixer")),
+    (
+        {"combiner_config": {"type": "ttm", "memory_mode": "tl_mha", "hidden_size": 12}},
+        ("hidden_size=12", "memory_mode='tl_mha'"),
+    ),
+    (
+        {"combiner_config": {"type": "ttm", "context": "causal", "context_chunks": 2}},
+        ("context_chunks=2", "type='ttm'"),
+    ),
+    ({"combiner_config": {"type": "ttm", "context_chunks": 2}}, ("context_chunks=2", "context=")),
+    ({"latent_loss": "l1"}, ("latent_loss='l1'", "cosine")),
+    *(
+        ({f"{name}_loss_weight": weight}, (f"{name}_loss_weight={weight}",))
+        for name in ("text", "latent", "video_reconstruction", "audio_reconstruction")
+        for weight in (-1.0, float("nan"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("sections", "names"), BAD)
 def test_bad_values_name_both_fields(sections: dict[str, Any], names: tuple[str, ...]) -> None:
     # the library wraps what validate_architecture raises
     with pytest.raises(StrictDataclassClassValidationError) as error:
         small_config(**sections)
     assert all(name in str(error.value) for name in names), error.value
+    assert isinstance(error.value.__cause__, ValueError)
 
 
 def test_misspelt_fields_are_refused() -> None:

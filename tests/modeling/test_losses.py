@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,12 +70,78 @@ def test_reconstruction_targets_are_down_sized_next_chunks(model: Any, media: Me
     torch.testing.assert_close(outputs.audio_reconstruction_loss, (predicted - audio_target).pow(2).mean())
 
 
-@pytest.mark.parametrize("combiner", [{}, {"context": "causal"}, {"output_tokens": "last"}])
-def test_gradient_reaches_every_parameter(media: Media, prompts: torch.Tensor, combiner: dict[str, Any]) -> None:
-    model = build(combiner_config=combiner, time_config={"mask_ratio": 0.5}).train()
-    model(input_ids=prompts, **media(2, 4), labels=labelled(prompts)).loss.backward()
-    without = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
-    assert without == []
+def pooled(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Means over the cells of a grid that divides the last axes evenly."""
+    lead = values.ndim - len(size)
+    shape = list(values.shape[:lead])
+    for extent, cells in zip(values.shape[lead:], size, strict=True):
+        shape += [cells, extent // cells]
+    return values.reshape(shape).mean(axis=tuple(lead + 1 + 2 * axis for axis in range(len(size))))
+
+
+def losses_in_numpy(model: Any, batch: dict[str, torch.Tensor], outputs: Any, kind: str) -> dict[str, float]:
+    """Every media loss, pair of chunks by pair of chunks, in float64."""
+    arrays = {name: value.double().numpy() for name, value in batch.items()}
+    weights = {name: value.detach().double().numpy() for name, value in model.loss_heads.named_parameters()}
+    combined = outputs.combined_features.detach().double().numpy()
+    clips, chunks, slots, _ = combined.shape
+    states = outputs.media_hidden_states.detach().double().numpy().reshape(clips, chunks, slots, -1)
+    found: dict[str, list[float]] = {
+        "latent_loss": [],
+        "video_reconstruction_loss": [],
+        "audio_reconstruction_loss": [],
+    }
+
+    def head(name: str, state: np.ndarray) -> np.ndarray:
+        return state @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    for clip in range(clips):
+        for chunk in range(chunks - 1):
+            video, audio = arrays["video_mask"][clip], arrays["audio_mask"][clip]
+            if not (video[chunk] or audio[chunk]):
+                continue
+            state = states[clip, chunk]
+            if video[chunk + 1] or audio[chunk + 1]:
+                made, target = head("latent_head", state), combined[clip, chunk + 1]
+                cosine = (made * target).sum(-1) / np.linalg.norm(made, axis=-1) / np.linalg.norm(target, axis=-1)
+                error = (1 - cosine).mean() if kind == "cosine" else ((made - target) ** 2).mean()
+                found["latent_loss"].append(error)
+            if video[chunk + 1]:
+                target = pooled(arrays["pixel_values_videos"][clip, chunk + 1].swapaxes(0, 1), (2, 4, 4)).ravel()
+                made = head("video_head", state).ravel()[: target.size]
+                found["video_reconstruction_loss"].append(((made - target) ** 2).mean())
+            if audio[chunk + 1]:
+                target = pooled(arrays["input_features"][clip, chunk + 1], (4, 4)).ravel()
+                made = head("audio_head", state).ravel()[: target.size]
+                found["audio_reconstruction_loss"].append(((made - target) ** 2).mean())
+    return {name: float(np.mean(errors)) if errors else 0.0 for name, errors in found.items()}
+
+
+@pytest.mark.parametrize("kind", ["cosine", "mse"])
+@pytest.mark.parametrize("combiner", [{}, {"context": "causal", "output_tokens": "last"}, {"type": "ttm"}])
+@pytest.mark.parametrize("damage", ["whole", "ragged", "modalities", "gap", "silent", "one left"])
+def test_losses_are_means_over_what_is_present(
+    media: Media, prompts: torch.Tensor, damage: str, combiner: dict[str, Any], kind: str
+) -> None:
+    batch = media(2, 5)
+    video, audio = batch["video_mask"], batch["audio_mask"]
+    if damage == "ragged":
+        video[0, 2:] = audio[0, 2:] = 0
+    elif damage == "modalities":
+        video[0, 1] = video[1, 4] = audio[0, 0] = audio[1, 2:4] = 0
+    elif damage == "gap":
+        video[0, 2] = audio[0, 2] = video[1, 0] = audio[1, 0] = 0
+    elif damage == "silent":
+        audio[:] = 0
+    elif damage == "one left":  # no pair of chunks in either clip
+        video[:, 1:] = audio[:, 1:] = 0
+    model = build(combiner_config=combiner, latent_loss=kind)
+    absent = {"pixel_values_videos": video, "input_features": audio}
+    for name, mask in absent.items():  # what stands in absent places must not matter
+        batch[name][mask == 0] = 1e4
+    outputs = model(input_ids=prompts, **batch, labels=labelled(prompts))
+    for name, expected in losses_in_numpy(model, batch, outputs, kind).items():
+        assert outputs[name].item() == pytest.approx(expected, rel=1e-4, abs=1e-6), name
 
 
 def test_targets_receive_no_gradient(media: Media, prompts: torch.Tensor) -> None:
@@ -89,16 +156,40 @@ def test_targets_receive_no_gradient(media: Media, prompts: torch.Tensor) -> Non
     assert not gradient[:, 1].any()
 
 
-def test_masking_acts_in_training_only(media: Media, prompts: torch.Tensor) -> None:
-    model = build(time_config={"mask_ratio": 0.5})
-    batch = media(1, 4)
-    assert torch.equal(model.encode_media(**batch)[0], model.encode_media(**batch)[0])
+@pytest.mark.parametrize("combiner", [{}, {"context": "causal"}, {"type": "ttm"}])
+def test_masking_acts_in_training_only_and_is_seeded(
+    media: Media, prompts: torch.Tensor, combiner: dict[str, Any]
+) -> None:
+    model = build(combiner_config=combiner, time_config={"mask_ratio": 0.5})
+    inputs = {"input_ids": prompts, **media(2, 4), "labels": labelled(prompts)}
+
+    def losses(seed: int) -> list[float]:
+        torch.manual_seed(seed)
+        outputs = model(**inputs)
+        return [outputs[name].item() for name in ("loss", *NAMES)]
+
+    unmasked = losses(0)
+    assert losses(1) == unmasked
     model.train()
+    assert losses(0) == losses(0)
+    assert losses(0) != losses(1)
+    assert losses(0) != unmasked
+    # the rest of the model is the same in training and out of it
+    plain = build(combiner_config=combiner)
+    expected = [plain(**inputs)[name] for name in ("loss", *NAMES)]
+    torch.testing.assert_close([plain.train()(**inputs)[name] for name in ("loss", *NAMES)], expected)
+
+
+def test_the_share_of_masked_features(media: Media) -> None:
+    model = build(time_config={"mask_ratio": 0.3}).train()
+    embeddings = model.model.time_model.embeddings
+    with torch.no_grad():
+        embeddings.mask_token.fill_(100.0)
     torch.manual_seed(0)
-    first = model.encode_media(**batch)[0]
-    assert not torch.equal(first, model.encode_media(**batch)[0])
-    torch.manual_seed(0)
-    assert torch.equal(first, model.encode_media(**batch)[0])
+    masked = (embeddings(torch.zeros(8, 50, 3, 24)) > 50).all(-1).float()
+    # 1200 features: five standard deviations of a binomial share are 0.066
+    assert masked.mean().item() == pytest.approx(0.3, abs=0.066)
+    assert masked.unflatten(1, (50, 3)).std(-1).mean() > 0  # single features, not whole chunks
 
 
 def test_gradient_checkpointing_keeps_loss_and_gradients(media: Media, prompts: torch.Tensor) -> None:
