@@ -20,9 +20,14 @@ from .media_cache_mirasol import MirasolBlockCausalState
 
 
 def scatter_chunks(chunks: torch.Tensor, chunk_mask: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor:
-    """[P, ...] → [B, K, ...]: existing chunks go to where `chunk_mask` [B, K] is set, the others are zero."""
+    """[P, ...] → [B, K, ...]: existing chunks go to where `chunk_mask` [B, K] is set, the others are zero.
+
+    P is their number, or B·K where all were computed, whether they exist or not.
+    """
     if chunk_mask is None:
         return chunks.unflatten(0, shape)
+    if chunks.shape[0] == shape[0] * shape[1]:
+        return chunks.unflatten(0, shape).where(chunk_mask.bool().view(*shape, *[1] * (chunks.ndim - 1)), 0)
     grid = chunks.new_zeros(*shape, *chunks.shape[1:])
     grid[chunk_mask.bool()] = chunks
     return grid
@@ -90,7 +95,8 @@ class MirasolCombiner(MirasolMediaPart):
         """Combines chunks.
 
         Args:
-            tokens: [P, T, D], those of existing chunks in batch order, video tokens before audio tokens.
+            tokens: [P, T, D], those of existing chunks (or of all B·K) in batch order, video tokens before audio
+                tokens.
             num_video_tokens: how many of the T are video tokens.
             shape: (B, K).
             token_mask: [P, T], 0 at tokens of a missing modality.
