@@ -1,6 +1,7 @@
 """Compiled and exported programs give what the model gives."""
 
 import copy
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -133,8 +134,10 @@ def decode_with_programs(
 
 @pytest.mark.slow
 def test_programs_for_all_shapes_generate_what_the_model_does(
-    model: Any, media: Media, prompts: torch.Tensor, tmp_path: Path
+    model: Any, media: Media, prompts: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # torch 2.13 logs a warning that cannot be formatted when it loads a program with a cache among its inputs
+    monkeypatch.setattr(logging.getLogger("torch._export.serde.serialize"), "disabled", True)
     exporter, config = DynamoExporter(), DynamoConfig(dynamic=True)
     encoder = exporter.export(MirasolMediaEncoder(model.model), ragged(media), config)
     exporter.export_for_generation(
