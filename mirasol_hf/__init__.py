@@ -21,11 +21,13 @@ if TYPE_CHECKING:
         MirasolVideoConfig,
     )
     from mirasol_hf.modeling.media_cache_mirasol import MirasolMediaCache, MirasolMediaFeatures
+    from mirasol_hf.modeling.media_encoding_mirasol import MirasolMediaEncoder
     from mirasol_hf.modeling.modeling_mirasol import (
         MirasolForConditionalGeneration,
         MirasolModel,
         MirasolPreTrainedModel,
     )
+    from mirasol_hf.modeling.text_cache_mirasol import MirasolDynamicCache
     from mirasol_hf.pipelines.video_question_answering_mirasol import VideoQuestionAnsweringPipeline
     from mirasol_hf.processing.feature_extraction_mirasol import MirasolFeatureExtractor
     from mirasol_hf.processing.media_mirasol import probe_media, read_media
@@ -45,11 +47,13 @@ _MODULE_OF_NAME = {
             "MirasolVideoConfig",
         ),
         "modeling.media_cache_mirasol": ("MirasolMediaCache", "MirasolMediaFeatures"),
+        "modeling.media_encoding_mirasol": ("MirasolMediaEncoder",),
         "modeling.modeling_mirasol": (
             "MirasolForConditionalGeneration",
             "MirasolModel",
             "MirasolPreTrainedModel",
         ),
+        "modeling.text_cache_mirasol": ("MirasolDynamicCache",),
         "pipelines.video_question_answering_mirasol": ("VideoQuestionAnsweringPipeline",),
         "processing.feature_extraction_mirasol": ("MirasolFeatureExtractor",),
         "processing.media_mirasol": ("probe_media", "read_media"),
@@ -65,9 +69,11 @@ __all__ = [
     "MirasolAudioConfig",
     "MirasolCombinerConfig",
     "MirasolConfig",
+    "MirasolDynamicCache",
     "MirasolFeatureExtractor",
     "MirasolForConditionalGeneration",
     "MirasolMediaCache",
+    "MirasolMediaEncoder",
     "MirasolMediaFeatures",
     "MirasolModel",
     "MirasolPreTrainedModel",

@@ -24,7 +24,7 @@ class MirasolPreTrainedModel(PreTrainedModel):
     # FlashAttention drops the block-causal masks of the time model and the Combiner silently
     _supports_flash_attn = False
     _supports_attention_backend = True
-    _can_compile_fullgraph = False
+    _can_compile_fullgraph = True
     # loss heads serve training only: a checkpoint with others than the configuration asks for still loads
     _keys_to_ignore_on_load_unexpected = [r"loss_heads\."]
 

@@ -18,12 +18,18 @@ from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, MirasolRot
 from .base_mirasol import MirasolMediaPart, fill_normal
 from .configuration_mirasol import MirasolCombinerConfig
 from .media_cache_mirasol import MirasolBlockCausalState
+from .media_encoding_mirasol import computes_every_chunk
 
 
 def scatter_chunks(chunks: torch.Tensor, chunk_mask: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor:
-    """[P, ...] → [B, K, ...]: existing chunks go to where `chunk_mask` [B, K] is set, the others are zero."""
+    """[P, ...] → [B, K, ...]: existing chunks go to where `chunk_mask` [B, K] is set, the others are zero.
+
+    P is their number, or B·K where all were computed, whether they exist or not.
+    """
     if chunk_mask is None:
         return chunks.unflatten(0, shape)
+    if chunks.shape[0] == shape[0] * shape[1]:
+        return chunks.unflatten(0, shape).where(chunk_mask.bool().view(*shape, *[1] * (chunks.ndim - 1)), 0)
     grid = chunks.new_zeros(*shape, *chunks.shape[1:])
     grid[chunk_mask.bool()] = chunks
     return grid
@@ -91,7 +97,8 @@ class MirasolCombiner(MirasolMediaPart):
         """Combines chunks.
 
         Args:
-            tokens: [P, T, D], those of existing chunks in batch order, video tokens before audio tokens.
+            tokens: [P, T, D], those of existing chunks (or of all B·K) in batch order, video tokens before audio
+                tokens.
             num_video_tokens: how many of the T are video tokens.
             shape: (B, K).
             token_mask: [P, T], 0 at tokens of a missing modality.
@@ -191,8 +198,8 @@ def run_block_causal(
 ) -> torch.Tensor:
     """Runs a stack that is block-causal by chunk, with rotary positions that count chunks.
 
-    Tokens of one chunk see each other and those of earlier chunks, at most `window` chunks in all. Outside training,
-    clips of a ragged batch run by length, without their padding; its outputs are zeros.
+    Tokens of one chunk see each other and those of earlier chunks, at most `window` chunks in all. Where
+    `runs_as_rectangle` allows it, clips of a ragged batch run by length, without their padding; its outputs are zeros.
 
     Args:
         part: the model part, with `config`, `rotary_emb` and its stack.
@@ -214,15 +221,21 @@ def run_block_causal(
         chunk_ids, mask = whole_clip_mask(part, clips, clip_mask, tokens_per_chunk, window)
         return part.run_stack(clips, mask, rotary_emb(clips, chunk_ids), **kwargs)
 
-    records = any(getattr(part.config, name) for name in ("output_hidden_states", "output_attentions"))
-    records = records or any(kwargs.get(name) for name in ("output_hidden_states", "output_attentions"))
-    # in training every process must call the layers equally often, or sharded parameters wait for each other
-    if token_mask is None or part.training or records:
+    if token_mask is None or runs_as_rectangle(part, kwargs):
         return run_clips(hidden_states, token_mask)
     output = torch.zeros_like(hidden_states)
     for rows, length in clips_by_length(token_mask, tokens_per_chunk):
         output[rows, :length] = run_clips(hidden_states[rows, :length], token_mask[rows, :length])
     return output
+
+
+def runs_as_rectangle(part: MirasolMediaPart, kwargs: dict[str, Any]) -> bool:
+    """Whether a ragged batch must go through the layers in one call, padding and all."""
+    records = ("output_hidden_states", "output_attentions")
+    if any(kwargs.get(name) or getattr(part.config, name) for name in records):
+        return True
+    # with several processes all must call the layers equally often, or sharded parameters wait for each other
+    return part.training or torch.distributed.is_initialized() or computes_every_chunk()
 
 
 def clips_by_length(token_mask: torch.Tensor, tokens_per_chunk: int) -> Iterator[tuple[torch.Tensor, int]]:

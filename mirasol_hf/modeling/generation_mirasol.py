@@ -3,44 +3,54 @@
 
 from typing import Any
 
-from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, StaticCache
+import torch
+from transformers import Cache, GenerationMixin
 
 from .media_cache_mirasol import feature_limit
+from .text_cache_mirasol import has_media, keep_media
 
 RAW_MEDIA = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
+ENCODED_MEDIA = ("media_hidden_states", "media_attention_mask")
 
 
 class MirasolGenerationMixin(GenerationMixin):
-    """Two additions to the library's decoder-only generation: the encoded media and their key-value cache.
+    """Additions to the library's decoder-only generation: the encoded media and their place in the cache.
 
-    `media_hidden_states` is a plain batch-first tensor, so the library repeats it for beams and returned sequences
-    and hands it to every step; its keys and values are computed in the first one only.
+    `media_hidden_states` is a plain batch-first tensor, so the library repeats it for beams and returned sequences.
+    Its keys and values are computed in the first step and kept in the cache of the text. From then on the cache alone
+    is enough, also for the next turn of a conversation.
     """
 
     def _maybe_prepare_encoder_kwargs_for_generation(
         self, inputs_tensor: Any, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any
     ) -> dict[str, Any]:
-        raw = {name: model_kwargs[name] for name in RAW_MEDIA if model_kwargs.get(name) is not None}
-        has_media = "pixel_values_videos" in raw or "input_features" in raw
-        cache = model_kwargs.get("past_key_values")
-        is_filled = isinstance(cache, EncoderDecoderCache) and any(cache.is_updated.values())
-        if generation_config.is_assistant and has_media:
-            # the drafter has its own towers and widths
-            model_kwargs.pop("media_hidden_states", None)
-        if has_media and not is_filled and model_kwargs.get("media_hidden_states") is None:
-            media = self.encode_media(**raw)  # type: ignore[attr-defined]
-            model_kwargs["media_hidden_states"] = media.media_hidden_states
-            model_kwargs["media_attention_mask"] = media.media_attention_mask
         index = model_kwargs.pop("media_index", None)
+        if has_media(model_kwargs.get("past_key_values")):
+            _drop(model_kwargs, *RAW_MEDIA, *ENCODED_MEDIA)
+            return model_kwargs
+        raw = {name: model_kwargs[name] for name in RAW_MEDIA if model_kwargs.get(name) is not None}
+        has_raw = "pixel_values_videos" in raw or "input_features" in raw
+        if generation_config.is_assistant:
+            self._drop_media_of_another_model(model_kwargs, has_raw)
+        if has_raw and model_kwargs.get("media_hidden_states") is None:
+            media = self.encode_media(**raw)  # type: ignore[attr-defined]
+            model_kwargs.update({name: media[name] for name in ENCODED_MEDIA})
         if index is not None:
-            for name in ("media_hidden_states", "media_attention_mask"):
+            for name in ENCODED_MEDIA:
                 if model_kwargs.get(name) is not None:
                     model_kwargs[name] = model_kwargs[name][index]
         copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
+        # otherwise they stay for a drafter, which has its own towers; the library refuses to prefill them in chunks
         if copies > 1 or index is not None or generation_config.prefill_chunk_size is not None:
-            for name in RAW_MEDIA:
-                model_kwargs.pop(name, None)
+            _drop(model_kwargs, *RAW_MEDIA)
         return model_kwargs
+
+    def _drop_media_of_another_model(self, model_kwargs: dict[str, Any], has_raw: bool) -> None:
+        """A drafter is handed the features of the model it drafts for; without raw media and with another width it
+        drafts from the text alone, which costs speed but never changes what is generated."""
+        media = model_kwargs.get("media_hidden_states")
+        if has_raw or (media is not None and media.shape[-1] != self.config.time_config.hidden_size):
+            _drop(model_kwargs, *ENCODED_MEDIA)
 
     def _prepare_cache_for_generation(
         self,
@@ -50,17 +60,42 @@ class MirasolGenerationMixin(GenerationMixin):
         batch_size: int,
         max_cache_length: int,
     ) -> None:
-        is_given = model_kwargs.get("past_key_values") is not None
         super()._prepare_cache_for_generation(
             generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
         )
         cache, media = model_kwargs.get("past_key_values"), model_kwargs.get("media_hidden_states")
-        if cache is None or is_given:
-            return
-        text_config = self.config.get_text_config(decoder=True)
-        if isinstance(cache, StaticCache) and media is not None:
+        if cache is not None and media is not None:
             length = min(media.shape[1], feature_limit(self.config) or media.shape[1])
-            cross_cache: Any = StaticCache(config=text_config, max_cache_len=length)
-        else:
-            cross_cache = DynamicCache(config=text_config)
-        model_kwargs["past_key_values"] = EncoderDecoderCache(cache, cross_cache)
+            keep_media(cache, self.config.get_text_config(decoder=True), length)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """As in the library, less the media that a step does not need: raw ones once they are encoded, encoded ones
+        once their keys and values are in the cache."""
+        inputs = super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+        if has_media(past_key_values):
+            _drop(inputs, *RAW_MEDIA, *ENCODED_MEDIA)
+        elif inputs.get("media_hidden_states") is not None:
+            _drop(inputs, *RAW_MEDIA)
+        return inputs
+
+
+def _drop(arguments: dict[str, Any], *names: str) -> None:
+    for name in names:
+        arguments.pop(name, None)

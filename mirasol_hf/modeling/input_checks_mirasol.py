@@ -4,14 +4,57 @@
 Shape legend: B batch, K chunks, F frames per chunk, C, H, W image, S spectrogram steps, M mel bins.
 """
 
+import difflib
+from collections.abc import Collection
 from typing import Any
 
 import torch
+from transformers.utils.generic import TransformersKwargs
+
+# What the library passes to any model; what it hands through generate(); what its continuous batching and its loss
+# function take.
+_PASSED_ON = frozenset(TransformersKwargs.__annotations__) | {
+    "assistant_tokenizer",
+    "block_table",
+    "cache",
+    "ignore_index",
+    "logits_indices",
+    "logits_processor_args",
+    "read_index",
+    "return_dict",
+    "shift_labels",
+    "tokenizer",
+    "write_index",
+}
 
 
 def _expect(condition: bool, name: str, tensor: torch.Tensor, expected: str) -> None:
     if not condition:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")
+
+
+def check_arguments(given: Collection[str], known: Collection[str]) -> None:
+    """Raises TypeError for a keyword argument that neither `forward` nor the library knows; it would do nothing."""
+    unknown = sorted(name for name in given if name not in _PASSED_ON)
+    if unknown:
+        alike = {name: difflib.get_close_matches(name, known, n=1) for name in unknown}
+        hints = [f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else "") for name, near in alike.items()]
+        raise TypeError(f"forward() got an unexpected keyword argument {', '.join(hints)}")
+
+
+def check_labels(
+    labels: torch.Tensor | None, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+) -> None:
+    """Labels need a text of their own shape."""
+    if labels is None:
+        return
+    name, text = ("input_ids", input_ids) if input_ids is not None else ("inputs_embeds", inputs_embeds)
+    if text is None:
+        raise ValueError(
+            f"labels {tuple(labels.shape)} were given without text; expected input_ids of the same shape [B, L], or "
+            f"inputs_embeds [B, L, D], for them to be the labels of"
+        )
+    _expect(labels.shape == text.shape[:2], "labels", labels, f"[B, L] = {list(text.shape[:2])} of {name}")
 
 
 def check_pixel_values(pixels: torch.Tensor, config: Any) -> None:

@@ -70,7 +70,8 @@ class MirasolMemoryCombiner(MirasolMediaPart):
         """Combines chunks.
 
         Args:
-            tokens: [P, T, D], those of existing chunks in batch order, video tokens before audio tokens.
+            tokens: [P, T, D], those of existing chunks (or of all B·K) in batch order, video tokens before audio
+                tokens.
             num_video_tokens: how many of the T are video tokens.
             shape: (B, K).
             token_mask: [P, T], 0 at tokens of a missing modality.
@@ -88,7 +89,8 @@ class MirasolMemoryCombiner(MirasolMediaPart):
             memory = inputs.new_zeros(batch, self.config.memory_size, self.config.hidden_size)
         nothing = inputs.new_zeros(batch, self.config.num_output_tokens, self.config.hidden_size)
         steps = []
-        for clips, chosen in chunk_steps(chunk_mask, shape, inputs.device):
+        has_all = chunk_mask is None or tokens.shape[0] == shape[0] * shape[1]
+        for index, (clips, chosen) in enumerate(chunk_steps(None if has_all else chunk_mask, shape, inputs.device)):
             if isinstance(clips, torch.Tensor) and clips.shape[0] == 0:
                 steps.append(nothing)
                 continue
@@ -97,6 +99,9 @@ class MirasolMemoryCombiner(MirasolMediaPart):
             if isinstance(clips, torch.Tensor):
                 made = nothing.index_copy(0, clips, made.to(nothing.dtype))
                 written = memory.index_copy(0, clips, written.to(memory.dtype))
+            elif chunk_mask is not None:
+                exists = chunk_mask[:, index, None, None].bool()
+                made, written = made.where(exists, 0), written.where(exists, memory)
             memory = written
             steps.append(made)
         if state is not None:

@@ -11,6 +11,7 @@ Shape legend: B batch, K chunks, F frames per chunk, C, H, W image, S spectrogra
 P existing chunks, T tokens per chunk, m Combiner outputs, D width, L text length, V vocabulary.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -23,17 +24,19 @@ from .base_mirasol import MirasolPreTrainedModel
 from .combiner_mirasol import MirasolCombiner
 from .configuration_mirasol import MirasolConfig
 from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
-from .input_checks_mirasol import check_media, check_text_against_media, check_text_length
+from .input_checks_mirasol import check_arguments, check_labels, check_text_against_media, check_text_length
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
-from .media_cache_mirasol import MirasolMediaCache, feature_limit, latest_features
+from .media_cache_mirasol import feature_limit, latest_features
+from .media_encoding_mirasol import MirasolMediaEncoding
 from .memory_combiner_mirasol import MirasolMemoryCombiner
 from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
+from .text_cache_mirasol import has_media
 from .text_decoder_mirasol import MirasolTextModel
 from .time_model_mirasol import MirasolTimeModel
 from .video_tower_mirasol import MirasolVideoModel
 
 
-class MirasolModel(MirasolPreTrainedModel):
+class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
     """Towers, Combiner, time model and text decoder, without heads."""
 
     config: MirasolConfig
@@ -61,111 +64,6 @@ class MirasolModel(MirasolPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         assert isinstance(value, nn.Embedding)
         self.language_model.embed_tokens = value
-
-    def encode_media(
-        self,
-        pixel_values_videos: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        video_mask: torch.Tensor | None = None,
-        audio_mask: torch.Tensor | None = None,
-        media_cache: MirasolMediaCache | None = None,
-    ) -> MirasolMediaOutput:
-        """Encodes clips into the features that the text attends to.
-
-        Chunks that do not exist (both masks 0) and modalities that are missing are not computed, and never change
-        the result of what is present.
-
-        Args:
-            pixel_values_videos: [B, K, F, C, H, W], normalised frames; F may be 1 for still images.
-            input_features: [B, K, S, M], log-mel spectrograms.
-            video_mask, audio_mask: [B, K], 1 where the chunk has that modality; `None` for everywhere.
-            media_cache: state of a stream; the chunks follow those that it has seen, and it takes them in.
-
-        Returns:
-            `media_hidden_states` [B, K·m, D], `media_attention_mask` [B, K·m], `combined_features` [B, K, m, D].
-
-        Raises:
-            ValueError, TypeError: tensors that do not fit the configuration or each other.
-        """
-        shape = check_media(self.config, pixel_values_videos, input_features, video_mask, audio_mask)
-        video_mask = partial_mask(pixel_values_videos, video_mask, shape)
-        audio_mask = partial_mask(input_features, audio_mask, shape)
-        chunk_mask = None if video_mask is None or audio_mask is None else video_mask | audio_mask
-        if chunk_mask is not None and not bool(chunk_mask.any()):
-            return self.encode_nothing(chunk_mask, media_cache)
-        video_tokens = self.encode_modality(self.video_tower, self.video_projection, pixel_values_videos, video_mask)
-        audio_tokens = self.encode_modality(self.audio_tower, self.audio_projection, input_features, audio_mask)
-        tokens, token_mask = self.join_modalities(
-            (video_tokens, video_mask), (audio_tokens, audio_mask), chunk_mask, shape
-        )
-        cache, has_memory = media_cache, self.config.combiner_config.type == "ttm"
-        state = None if cache is None else cache.memory if has_memory else cache.combiner
-        combined = self.combiner(tokens, video_tokens.shape[1], shape, token_mask, chunk_mask, state).last_hidden_state
-        states = self.time_model(combined, chunk_mask, cache.time_model if cache else None).last_hidden_state
-        features_per_chunk = combined.shape[2]
-        present = (
-            torch.ones(shape, device=states.device, dtype=torch.long) if chunk_mask is None else chunk_mask.long()
-        )
-        return MirasolMediaOutput(
-            media_hidden_states=states,
-            media_attention_mask=present.repeat_interleave(features_per_chunk, dim=1),
-            combined_features=combined,
-        )
-
-    def encode_nothing(self, chunk_mask: torch.Tensor, cache: MirasolMediaCache | None) -> MirasolMediaOutput:
-        """Features where no chunk [B, K] exists: zeros that the mask hides. A stream only moves on in time."""
-        (batch, chunks), slots = chunk_mask.shape, self.config.combiner_config.num_output_tokens
-        weight = self.video_projection.weight
-        if cache is not None:
-            cache.combiner.skip(chunks, self.config.combiner_config.context_chunks)
-            cache.time_model.skip(chunks, self.config.time_config.attention_window)
-        return MirasolMediaOutput(
-            media_hidden_states=weight.new_zeros(batch, chunks * slots, self.config.time_config.hidden_size),
-            media_attention_mask=torch.zeros(batch, chunks * slots, dtype=torch.long, device=weight.device),
-            combined_features=weight.new_zeros(batch, chunks, slots, self.config.combiner_config.hidden_size),
-        )
-
-    def encode_modality(
-        self,
-        tower: nn.Module | None,
-        projection: nn.Module | None,
-        media: torch.Tensor | None,
-        mask: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Encodes the chunks that have the modality: [B, K, …] → [existing, T, D]; T is 0 without the modality."""
-        if tower is None or projection is None or media is None:
-            width = self.config.combiner_config.hidden_size
-            return torch.empty(0, 0, width, device=self.device, dtype=self.video_projection.weight.dtype)
-        chunks = media.flatten(0, 1) if mask is None else media[mask]
-        if chunks.shape[0] == 0:
-            return self.encode_modality(None, None, None, None)
-        return projection(tower(chunks).last_hidden_state)
-
-    def join_modalities(
-        self,
-        video: tuple[torch.Tensor, torch.Tensor | None],
-        audio: tuple[torch.Tensor, torch.Tensor | None],
-        chunk_mask: torch.Tensor | None,
-        shape: tuple[int, int],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Lines up both modalities by existing chunk: tokens [P, T, D] and their mask [P, T] (`None`: all present)."""
-        total = shape[0] * shape[1] if chunk_mask is None else int(chunk_mask.sum())
-        tokens, masks = [], []
-        for states, mask in (video, audio):
-            if states.shape[1] == 0:
-                tokens.append(states.new_zeros(total, 0, states.shape[2]))
-                continue
-            if mask is None or states.shape[0] == total:
-                tokens.append(states)
-                masks.append(torch.ones(states.shape[:2], device=states.device, dtype=torch.bool))
-                continue
-            rows = mask.flatten() if chunk_mask is None else mask[chunk_mask]
-            padded = states.new_zeros(total, *states.shape[1:])
-            padded[rows] = states
-            tokens.append(padded)
-            masks.append(rows[:, None].expand(-1, states.shape[1]))
-        everywhere = all(states.shape[0] in (0, total) for states, _ in (video, audio))
-        return torch.cat(tokens, dim=1), None if everywhere else torch.cat(masks, dim=1)
 
     @can_return_tuple
     def forward(
@@ -196,15 +94,23 @@ class MirasolModel(MirasolPreTrainedModel):
             media_attention_mask: [clips, K·m].
             media_index: [B], the clip that each text row is about; by default row i is about clip i.
             position_ids: [B, L].
-            past_key_values: an `EncoderDecoderCache`; once filled, the media may be left out.
+            past_key_values: a cache of the library, which then keeps the media too (see `keep_media`); once it
+                does, the media may be left out, and are ignored where given.
+            kwargs: what the library knows by name, such as `output_attentions`.
+
+        Raises:
+            TypeError: an unknown keyword argument, or integers where floating point is expected.
+            ValueError: no text, or tensors that do not fit the configuration or each other.
         """
+        check_arguments(kwargs, _FORWARD_ARGUMENTS)
         text = input_ids if input_ids is not None else inputs_embeds
         if text is None:
             raise ValueError("give input_ids [B, L] or inputs_embeds; encode_media() encodes media without text")
         if position_ids is None:  # given positions may restart within a row that packs several texts
             check_text_length(text.shape[1], self.config.text_config.max_position_embeddings)
         media = MirasolMediaOutput(media_hidden_states, media_attention_mask)
-        if media_hidden_states is None and (pixel_values_videos is not None or input_features is not None):
+        has_raw = pixel_values_videos is not None or input_features is not None
+        if has_raw and media_hidden_states is None and not has_media(past_key_values):
             media = self.encode_media(pixel_values_videos, input_features, video_mask, audio_mask)
         memory, memory_mask = media.media_hidden_states, media.media_attention_mask
         if memory is not None:
@@ -239,16 +145,6 @@ class MirasolModel(MirasolPreTrainedModel):
         )
 
 
-def partial_mask(media: torch.Tensor | None, mask: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor | None:
-    """A bool [B, K] mask of what is present, or `None` where everything is (then nothing needs to be gathered)."""
-    if media is None:
-        return torch.zeros(shape, dtype=torch.bool, device=mask.device if mask is not None else None)
-    if mask is None:
-        return None
-    mask = mask.to(device=media.device, dtype=torch.bool)
-    return None if bool(mask.all()) else mask
-
-
 class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationMixin):
     """Mirasol with its language-modelling head, its media losses and `generate()`."""
 
@@ -271,6 +167,14 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.model.set_input_embeddings(value)
+
+    def get_encoder(self, modality: str | None = None) -> nn.Module:
+        """The model itself, by which the library means: no modality has an encoder of its own.
+
+        Media of all kinds become features together, in `encode_media`, and the text attends to these. Exporters thus
+        leave the model whole instead of cutting it where other models put features among their tokens.
+        """
+        return self
 
     def encode_media(self, *args: Any, **kwargs: Any) -> MirasolMediaOutput:
         """See `MirasolModel.encode_media`."""
@@ -311,6 +215,7 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
             `logits` [B, L, V]; with `labels` also `loss` and, as far as their weights are not 0 and media are given
             as raw tensors, `text_loss`, `latent_loss`, `video_reconstruction_loss`, `audio_reconstruction_loss`.
         """
+        check_labels(labels, input_ids, inputs_embeds)
         if labels is not None and use_cache is None:
             use_cache = False  # training decodes nothing; with a cache, packed texts would see each other
         outputs = self.model(
@@ -403,5 +308,7 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
             num_chunks_in_batch,
         )
 
+
+_FORWARD_ARGUMENTS = frozenset(inspect.signature(MirasolForConditionalGeneration.forward).parameters)
 
 __all__ = ["MirasolForConditionalGeneration", "MirasolModel", "MirasolPreTrainedModel"]

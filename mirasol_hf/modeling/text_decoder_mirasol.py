@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache, EncoderDecoderCache
+from transformers import Cache, EncoderDecoderCache
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
@@ -22,6 +22,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_mirasol import MirasolRotaryEmbedding, Rotary, eager_attention_forward, rotate
 from .base_mirasol import MirasolPreTrainedModel
 from .configuration_mirasol import MirasolTextConfig
+from .text_cache_mirasol import MirasolDynamicCache, has_media, keep_media, media_part
 
 
 class MirasolRMSNorm(nn.Module):
@@ -111,7 +112,7 @@ class MirasolCrossAttention(MirasolTextAttention):
         past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        cache = past_key_values if isinstance(past_key_values, EncoderDecoderCache) else None
+        cache = media_part(past_key_values)
         if cache is not None and cache.is_updated.get(self.layer_idx):
             layer = cache.cross_attention_cache.layers[self.layer_idx]
             key, value = layer.keys, layer.values
@@ -184,8 +185,8 @@ class MirasolTextLayer(GradientCheckpointingLayer):
         return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
 
     def sees_media(self, media_hidden_states: torch.Tensor | None, cache: Cache | None) -> bool:
-        cached = isinstance(cache, EncoderDecoderCache) and bool(cache.is_updated.get(self.layer_idx))
-        return media_hidden_states is not None or cached
+        part = media_part(cache)
+        return media_hidden_states is not None or (part is not None and bool(part.is_updated.get(self.layer_idx)))
 
 
 class MirasolTextModel(MirasolPreTrainedModel):
@@ -234,6 +235,8 @@ class MirasolTextModel(MirasolPreTrainedModel):
             position_ids: [B, L]; by default counted from the cache's length.
             media_hidden_states: [B, N, memory width].
             media_attention_mask: [B, N], 0 at features that may not be seen.
+            past_key_values: a cache of the library, or an `EncoderDecoderCache`; once it holds the media, these may
+                be left out, and are ignored where given.
 
         Returns:
             `last_hidden_state` [B, L, D] and the cache.
@@ -243,7 +246,8 @@ class MirasolTextModel(MirasolPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
+            past_key_values = MirasolDynamicCache(config=self.config)
+        media_attention_mask = self.remember_media(past_key_values, media_hidden_states, media_attention_mask)
         if position_ids is None:
             past = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past
@@ -270,6 +274,25 @@ class MirasolTextModel(MirasolPreTrainedModel):
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
         )
+
+    def remember_media(
+        self,
+        cache: Cache | None,
+        media_hidden_states: torch.Tensor | None,
+        media_attention_mask: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """Makes room for new media in the cache; returns the mask [B, N] of these, or of those that it holds."""
+        if has_media(cache):
+            return (
+                getattr(cache, "media_attention_mask", None) if media_attention_mask is None else media_attention_mask
+            )
+        if cache is not None and media_hidden_states is not None:
+            if not torch.compiler.is_compiling():  # there, generate() has made room before
+                keep_media(cache, self.config, media_hidden_states.shape[1])
+            part = media_part(cache)
+            if part is not None:
+                part.media_attention_mask = media_attention_mask
+        return media_attention_mask
 
     def media_masks(
         self,

@@ -63,6 +63,8 @@ class MirasolTrainer(Seq2SeqTrainer):
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             totals = {name: self.accelerator.gather(total).sum() for name, total in sorted(totals.items())}
         for batch in batches:
+            for name in PROMPT_KEYS:  # for generation, in evaluation; the model does not know them
+                batch.pop(name, None)
             if totals:
                 batch["num_chunks_in_batch"] = totals
         return batches, num_items
