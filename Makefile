@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench
+.PHONY: help demo test test-slow conformance lint format bench
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: $(STAMP)  ## the quick tests
 
 test-slow: $(STAMP)  ## the slow tests (exit status 5: none were collected)
 	$(BIN)/python -m pytest -m 'slow and not gpu' || { status=$$?; [ $$status -eq 5 ]; }
+
+conformance: $(STAMP)  ## the library's own common tests; downloads them once
+	MIRASOL_CONFORMANCE=required $(BIN)/python -m pytest -m slow tests/conformance
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -31,7 +31,10 @@ def register() -> None:
 
 def _register_models() -> None:
     from mirasol_hf.modeling import configuration_mirasol as configurations
+    from mirasol_hf.modeling.audio_tower_mirasol import MirasolAudioModel
     from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration, MirasolModel
+    from mirasol_hf.modeling.text_decoder_mirasol import MirasolTextModel
+    from mirasol_hf.modeling.video_tower_mirasol import MirasolVideoModel
 
     for config_class in (
         configurations.MirasolConfig,
@@ -42,8 +45,14 @@ def _register_models() -> None:
         configurations.MirasolTextConfig,
     ):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    for config_class, model_class in (
+        (configurations.MirasolConfig, MirasolModel),
+        (configurations.MirasolVideoConfig, MirasolVideoModel),
+        (configurations.MirasolAudioConfig, MirasolAudioModel),
+        (configurations.MirasolTextConfig, MirasolTextModel),
+    ):
+        AutoModel.register(config_class, model_class, exist_ok=True)
     config_class = configurations.MirasolConfig
-    AutoModel.register(config_class, MirasolModel, exist_ok=True)
     AutoModelForMultimodalLM.register(config_class, MirasolForConditionalGeneration, exist_ok=True)
     AutoModelForCausalLM.register(config_class, MirasolForConditionalGeneration, exist_ok=True)
     # The Trainer's label smoother shifts labels only for the class names that stand in this static table.

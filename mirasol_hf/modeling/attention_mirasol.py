@@ -12,6 +12,7 @@ from torch import nn
 from transformers import Cache
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
@@ -44,10 +45,15 @@ def eager_attention_forward(
 
 
 def rotate(states: torch.Tensor, rotary: Rotary) -> torch.Tensor:
-    """Rotary position embedding (RoFormer, half-split layout of the Llama family) of [B, H, N, head]."""
+    """Rotary position embedding (RoFormer, half-split layout of the Llama family) of [B, H, N, head].
+
+    Where the tables are narrower than the heads, the channels beyond them are left as they are.
+    """
     cos, sin = (table.unsqueeze(1) for table in rotary)
-    first, second = states.chunk(2, dim=-1)
-    return states * cos + torch.cat((-second, first), dim=-1) * sin
+    turned, kept = states.split([cos.shape[-1], states.shape[-1] - cos.shape[-1]], dim=-1)
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.cat((turned, kept), dim=-1) if kept.shape[-1] else turned
 
 
 class MirasolRotaryEmbedding(nn.Module):
@@ -59,22 +65,29 @@ class MirasolRotaryEmbedding(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.rope_type = "default"
-        inv_freq, self.attention_scaling = self.compute_default_rope_parameters(config)
+        self.max_seq_len_cached = self.original_max_seq_len = config.max_position_embeddings
+        self.rope_type = config.rope_parameters["rope_type"]
+        known: dict[str, Callable] = {**ROPE_INIT_FUNCTIONS, "default": self.compute_default_rope_parameters}
+        inv_freq, self.attention_scaling = known[self.rope_type](config)
         self.register_buffer("inv_freq", inv_freq, persistent=False)
         self.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
 
     @staticmethod
     def compute_default_rope_parameters(config: Any, **kwargs: Any) -> tuple[torch.Tensor, float]:
+        """Inverse frequencies of RoFormer without scaling, and the factor on the tables, 1."""
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+        width = int(head_dim * config.rope_parameters.get("partial_rotary_factor", 1.0))
+        exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
         return config.rope_parameters["rope_theta"] ** -exponents, 1.0
 
+    @torch.no_grad()
+    @dynamic_rope_update
     def forward(self, hidden_states: torch.Tensor, position_ids: torch.Tensor) -> Rotary:
         """`position_ids` [B, N] → cosine and sine, each [B, N, head], in the dtype of `hidden_states`."""
         angles = position_ids[..., None].float() * self.inv_freq.float()
         angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos().to(hidden_states.dtype), angles.sin().to(hidden_states.dtype)
+        cos, sin = (table * self.attention_scaling for table in (angles.cos(), angles.sin()))
+        return cos.to(hidden_states.dtype), sin.to(hidden_states.dtype)
 
 
 class MirasolAttention(nn.Module):

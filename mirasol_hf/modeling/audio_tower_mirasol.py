@@ -4,12 +4,11 @@
 Shape legend: P chunks (of all clips), S spectrogram steps, M mel bins, N tokens, D width.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, sincos_positions
@@ -45,6 +44,7 @@ class MirasolAudioModel(MirasolMediaPart):
     config: MirasolAudioConfig
     base_model_prefix = "audio_tower"
     main_input_name = "input_features"
+    _input_embed_layer = "projection"
     input_modalities = ("audio",)
     _can_record_outputs = {
         "hidden_states": MirasolEncoderLayer,
@@ -59,7 +59,7 @@ class MirasolAudioModel(MirasolMediaPart):
 
     @merge_with_config_defaults
     @capture_outputs
-    def forward(self, input_features: torch.Tensor, **kwargs: Any) -> BaseModelOutput:
+    def forward(self, input_features: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutput:
         """Encodes chunks.
 
         Args:

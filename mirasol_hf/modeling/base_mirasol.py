@@ -40,6 +40,8 @@ class MirasolMediaPart(MirasolPreTrainedModel):
     """A part of the time-aligned half: a stack of ViT blocks and a final LayerNorm."""
 
     main_input_name = "hidden_states"
+    _input_embed_layer = "embeddings"
+    _fsdp_plan = {"layers.*": "free_full_weight"}
     _can_record_outputs: dict[str, Any] = {"hidden_states": MirasolEncoderLayer}
 
     def build_stack(self, config: Any) -> None:

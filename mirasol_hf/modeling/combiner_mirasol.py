@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, MirasolRotaryEmbedding
@@ -92,7 +93,7 @@ class MirasolCombiner(MirasolMediaPart):
         token_mask: torch.Tensor | None = None,
         chunk_mask: torch.Tensor | None = None,
         state: MirasolBlockCausalState | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Combines chunks.
 

@@ -7,12 +7,15 @@ per chunk, text loss weighted ten times in fine-tuning. Everything else is a cho
 
 import copy
 import math
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 
 def _require_divisible(config: PreTrainedConfig, section: str, numerator: str, denominator: str) -> None:
@@ -44,14 +47,31 @@ def _require_share(config: PreTrainedConfig, section: str, *names: str) -> None:
             raise ValueError(f"{section}.{name}={getattr(config, name)} must lie in [0, 1)")
 
 
-class _MirasolSectionConfig(PreTrainedConfig):
-    """Base of the sections: their key in `MirasolConfig`, and misspelt fields rejected."""
-
-    section = ""
+class _MirasolStrictConfig(PreTrainedConfig):
+    """Base of all: misspelt fields are rejected, and what is no field is not written."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         reject_unknown_fields(self, kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and the library's own keys.
+
+        Attributes that somebody else has set on the configuration are left out: a configuration that was written with
+        them could not be read again.
+        """
+        output = super().to_dict()
+        known = known_keys(self)
+        foreign = sorted(key for key in output if key not in known and not key.startswith("_"))
+        if foreign:
+            logger.warning_once(f"{type(self).__name__} has no field {', '.join(foreign)}; not written")
+        return {key: value for key, value in output.items() if key not in foreign}
+
+
+class _MirasolSectionConfig(_MirasolStrictConfig):
+    """Base of the sections, with their key in `MirasolConfig`."""
+
+    section = ""
 
 
 # keys that the library itself writes into saved configurations or passes to constructors
@@ -62,6 +82,7 @@ _CONFIG_METADATA = {
     "dtype",
     "model_type",
     "name_or_path",
+    "num_labels",
     "output_attentions",
     "output_hidden_states",
     "quantization_config",
@@ -72,9 +93,14 @@ _CONFIG_METADATA = {
 }
 
 
+def known_keys(config: PreTrainedConfig) -> set[str]:
+    """Names of a configuration's fields and of what the library itself keeps in every configuration."""
+    return {entry.name for entry in fields(config)} | set(PreTrainedConfig().to_dict()) | _CONFIG_METADATA
+
+
 def reject_unknown_fields(config: PreTrainedConfig, extra: dict[str, Any]) -> None:
     """Raises ValueError for constructor keys that no field takes; the library would store them silently."""
-    known = set(PreTrainedConfig().to_dict()) | _CONFIG_METADATA | set(vars(PreTrainedConfig()))
+    known = known_keys(config) | set(vars(PreTrainedConfig()))
     unknown = sorted(key for key in extra if key not in known and not key.startswith("_"))
     if unknown:
         raise ValueError(f"{type(config).__name__} has no field {', '.join(map(repr, unknown))}")
@@ -342,14 +368,22 @@ class MirasolTextConfig(_MirasolSectionConfig):
             pretrained on text alone.
         media_window: how many of a clip's latest chunks the text attends to; `None` for all. With a bound, what a
             stream must keep for the text stops growing.
+        rope_parameters: rotary positions in the library's form: `rope_type` (`"default"`, or a scaling such as
+            `"linear"`, `"dynamic"`, `"yarn"`, `"llama3"`), `rope_theta`, and `partial_rotary_factor`, the share of
+            each head's channels that is rotated.
     """
 
     model_type = "mirasol_text"
     base_config_key = "text_config"
     section = "text_config"
     keys_to_ignore_at_inference = ["past_key_values"]
-    base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {
+        "embed_tokens": "free_full_weight",
+        "layers.*": "free_full_weight",
+        "norm": "keep_full_weight",
+    }
     default_theta = 10_000.0
+    partial_rotary_factor = 1.0
     base_model_tp_plan = {
         "embed_tokens": "embedding_rowwise",
         **{
@@ -418,8 +452,20 @@ class MirasolTextConfig(_MirasolSectionConfig):
             )
 
 
+def _of_text_config(name: str) -> property:
+    """A field of the text section, read and written through the whole configuration."""
+
+    def get(config: "MirasolConfig") -> Any:
+        return getattr(config.text_config, name)
+
+    def put(config: "MirasolConfig", value: Any) -> None:
+        setattr(config.text_config, name, value)
+
+    return property(get, put, doc=f"`text_config.{name}`")
+
+
 @strict
-class MirasolConfig(PreTrainedConfig):
+class MirasolConfig(_MirasolStrictConfig):
     """Configuration of Mirasol; `MirasolConfig()` is the 3B model with audio.
 
     Args:
@@ -459,9 +505,12 @@ class MirasolConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        reject_unknown_fields(self, kwargs)
+    # the sizes that tools of the library look for in any configuration: those of the text decoder, which they mean
+    vocab_size = _of_text_config("vocab_size")
+    hidden_size = _of_text_config("hidden_size")
+    intermediate_size = _of_text_config("intermediate_size")
+    num_attention_heads = _of_text_config("num_attention_heads")
+    num_key_value_heads = _of_text_config("num_key_value_heads")
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "MirasolConfig":
@@ -476,11 +525,11 @@ class MirasolConfig(PreTrainedConfig):
         """
         if name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(sorted(PRESETS))}")
-        fields: dict[str, Any] = copy.deepcopy(PRESETS[name])
+        values: dict[str, Any] = copy.deepcopy(PRESETS[name])
         for key, value in overrides.items():
             patches_section = key in cls.sub_configs_defaults and isinstance(value, dict)
-            fields[key] = {**fields.get(key, {}), **value} if patches_section else value
-        return cls(**fields)
+            values[key] = {**values.get(key, {}), **value} if patches_section else value
+        return cls(**values)
 
     def validate_architecture(self) -> None:
         for name in ("text", "latent", "video_reconstruction", "audio_reconstruction"):

@@ -132,7 +132,8 @@ def check_text_against_media(
         )
 
 
-def check_text_length(length: int, limit: int) -> None:
-    """The text must fit the decoder's positions."""
-    if length > limit:
+def check_text_length(length: int, config: Any) -> None:
+    """The text must fit the decoder's positions, unless these are scaled to reach beyond."""
+    limit = config.max_position_embeddings
+    if length > limit and config.rope_parameters["rope_type"] == "default":
         raise ValueError(f"input_ids holds {length} tokens; text_config.max_position_embeddings allows {limit}")

@@ -6,11 +6,11 @@ tokens, D width.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer
@@ -31,6 +31,7 @@ class MirasolMemoryCombiner(MirasolMediaPart):
 
     config: MirasolCombinerConfig
     base_model_prefix = "combiner"
+    _fsdp_plan: dict[str, str] = {}  # one small machine, used once for every chunk
     _can_record_outputs = {
         "hidden_states": MirasolEncoderLayer,
         "attentions": OutputRecorder(MirasolAttention, index=1),
@@ -65,7 +66,7 @@ class MirasolMemoryCombiner(MirasolMediaPart):
         token_mask: torch.Tensor | None = None,
         chunk_mask: torch.Tensor | None = None,
         state: MirasolMemoryState | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Combines chunks.
 

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Cache
-from transformers.utils.generic import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .audio_tower_mirasol import MirasolAudioModel
 from .base_mirasol import MirasolPreTrainedModel
@@ -81,7 +82,7 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MirasolModelOutput:
         """Runs text against media; without media it is a plain language model.
 
@@ -106,8 +107,6 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
         text = input_ids if input_ids is not None else inputs_embeds
         if text is None:
             raise ValueError("give input_ids [B, L] or inputs_embeds; encode_media() encodes media without text")
-        if position_ids is None:  # given positions may restart within a row that packs several texts
-            check_text_length(text.shape[1], self.config.text_config.max_position_embeddings)
         media = MirasolMediaOutput(media_hidden_states, media_attention_mask)
         has_raw = pixel_values_videos is not None or input_features is not None
         if has_raw and media_hidden_states is None and not has_media(past_key_values):
@@ -199,7 +198,7 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_chunks_in_batch: dict[str, torch.Tensor] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> MirasolConditionalGenerationOutput:
         """Runs text against media and, with `labels`, computes the losses.
 
@@ -216,6 +215,9 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
             as raw tensors, `text_loss`, `latent_loss`, `video_reconstruction_loss`, `audio_reconstruction_loss`.
         """
         check_labels(labels, input_ids, inputs_embeds)
+        text = input_ids if input_ids is not None else inputs_embeds
+        if text is not None and position_ids is None:  # given positions may restart in a row that packs several texts
+            check_text_length(text.shape[1], self.config.text_config)
         if labels is not None and use_cache is None:
             use_cache = False  # training decodes nothing; with a cache, packed texts would see each other
         outputs = self.model(

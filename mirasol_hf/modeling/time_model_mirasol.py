@@ -4,12 +4,11 @@
 Shape legend: B batch, K chunks, m features per chunk, D width.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, MirasolRotaryEmbedding, sincos_positions
@@ -70,7 +69,7 @@ class MirasolTimeModel(MirasolMediaPart):
         combined_features: torch.Tensor,
         chunk_mask: torch.Tensor | None = None,
         state: MirasolBlockCausalState | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Relates chunks in time.
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, sincos_positions
@@ -107,9 +108,16 @@ class MirasolVideoModel(MirasolMediaPart):
         self.build_stack(config)
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The first tube: the library wants one module with a weight."""
+        return self.embeddings.tubes[0]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.tubes[0] = value
+
     @merge_with_config_defaults
     @capture_outputs
-    def forward(self, pixel_values_videos: torch.Tensor, **kwargs: Any) -> BaseModelOutput:
+    def forward(self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutput:
         """Encodes chunks.
 
         Args:

@@ -15,14 +15,14 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .chunk_plan_mirasol import ChunkPlan, plan_chunks, resolve_geometry
-from .clips_mirasol import Clip, FramesClip, open_audio, open_video, split_audio, split_videos
+from .chunk_plan_mirasol import ChunkPlan, plan_chunks
+from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
 from .demux_mirasol import Progress
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput
 from .stream_chunks_mirasol import iter_media_chunks
-from .video_processing_mirasol import MirasolVideosKwargs, pad_chunks
+from .video_processing_mirasol import MirasolVideoProcessorKwargs, frame_rates, pad_chunks
 
 _UNLIMITED = 1_000_000_000
 
@@ -35,7 +35,7 @@ class MirasolProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[cal
         load_audio_from_video: whether the sound of a video file is read too (default True).
     """
 
-    videos_kwargs: MirasolVideosKwargs
+    videos_kwargs: MirasolVideoProcessorKwargs
     load_audio_from_video: bool
 
 
@@ -44,6 +44,7 @@ class _Request:
     """What a call asks for, the same for every clip unless a list says otherwise."""
 
     video_options: dict[str, Any]
+    rates: list[float | None]
     start: list[Any]
     end: list[Any]
     timestamps: Any
@@ -148,7 +149,7 @@ class MirasolProcessor(ProcessorMixin):
         timestamps: Any = None,
         start: float | list[float] | None = None,
         end: float | list[float] | None = None,
-        return_timestamps: bool = False,
+        return_timestamps: bool | None = None,
         limits: MediaLimits | None = None,
         progress: Progress | None = None,
         **kwargs: Unpack[MirasolProcessorKwargs],
@@ -172,7 +173,8 @@ class MirasolProcessor(ProcessorMixin):
             progress: called with a growing fraction from 0 to 1 while the files are read.
             kwargs: `num_frames` (of the whole clip) or `fps`, and `num_chunks`; `sampling_rate` of waveforms;
                 `load_audio_from_video`; `return_tensors`; those of the tokenizer and the video processor. For frames
-                in memory, `fps` is the rate they were taken at.
+                in memory, `fps` is the rate they were taken at, unless `video_metadata` (one entry for each clip)
+                says that; with `do_sample_frames=False` all of them are used and need no rate.
 
         Returns:
             With text `input_ids`, `attention_mask` `[B, L]`; if any clip has pictures `pixel_values_videos` float32
@@ -200,6 +202,7 @@ class MirasolProcessor(ProcessorMixin):
             pairs = _pair_clips(videos, audio)
             request = _Request(
                 merged["videos_kwargs"],
+                rates=frame_rates(merged["videos_kwargs"].get("video_metadata"), len(pairs)),
                 start=_per_clip(start, len(pairs), "start"),
                 end=_per_clip(end, len(pairs), "end"),
                 timestamps=[timestamps] if len(pairs) == 1 and _is_flat(timestamps) else timestamps,
@@ -212,7 +215,7 @@ class MirasolProcessor(ProcessorMixin):
                 raise ValueError(
                     f"text has {len(data['input_ids'])} entries for {len(pairs)} clips; give one per clip"
                 )
-            data.update(self._collate(self._read_clips(pairs, request), return_timestamps))
+            data.update(self._collate(self._read_clips(pairs, request), bool(return_timestamps)))
         kinds = [merged[group].get("return_tensors") for group in ("text_kwargs", "videos_kwargs", "audio_kwargs")]
         return BatchFeature(data, tensor_type=next((kind for kind in kinds if kind is not None), None))
 
@@ -267,8 +270,32 @@ class MirasolProcessor(ProcessorMixin):
             limits=limits,
         )
 
+    def _multimodal_inputs_from_conversations(
+        self, conversations: list[Any], audio_loading_params: dict[str, Any], load_audio_from_video: bool = False
+    ) -> tuple[list[Any], list[Any], list[Any], dict[str, Any]]:
+        """Media of chat messages, for `apply_chat_template`: files as they are, which this processor reads itself.
+
+        The library would decode sound files here, for which it needs packages beside PyAV.
+        """
+        rows: dict[str, list[Any]] = {"image": [], "video": [], "audio": []}
+        for conversation in conversations:
+            blocks = [
+                block
+                for message in conversation
+                if not isinstance(message.get("content") or "", str)
+                for block in message["content"]
+            ]
+            for kind, row in rows.items():
+                found = [block for block in blocks if block["type"] == kind]
+                row.append([block[key] for block in found for key in (kind, "url", "path") if key in block])
+        sounds = rows["audio"] if any(rows["audio"]) else []
+        more = {"load_audio_from_video": True} if load_audio_from_video else {}
+        return rows["image"], rows["video"], sounds, more
+
     def _sorted_keywords(self, kwargs: Any) -> dict[str, Any]:
         """Keywords by the part they belong to, completed with defaults."""
+        if kwargs.pop("images", None) is not None:  # the library's chat templates hand it over, mostly as None
+            raise TypeError("MirasolProcessor takes no images; a still picture is a clip: videos=[picture]")
         known = set(MirasolProcessorKwargs.__annotations__) | {"common_kwargs"}
         for modality in ("text_kwargs", "videos_kwargs", "audio_kwargs"):
             known |= set(MirasolProcessorKwargs.__annotations__[modality].__annotations__)
@@ -320,7 +347,7 @@ class MirasolProcessor(ProcessorMixin):
                     pictures = open_video(
                         video,
                         f"videos{suffix}",
-                        fps=request.video_options.get("fps"),
+                        fps=self._own_rate(request, i, stamps[i]),
                         timestamps=stamps[i],
                         channels_first=request.channels_first,
                         limits=request.limits,
@@ -337,6 +364,13 @@ class MirasolProcessor(ProcessorMixin):
         if request.progress is not None:
             request.progress(1.0)
         return rows
+
+    def _own_rate(self, request: _Request, i: int, timestamps: Any) -> float | None:
+        """Frames per second of a clip in memory, as far as it is told; frames that are not sampled need none."""
+        rate = request.rates[i] or request.video_options.get("fps")
+        sampled = request.video_options.get("do_sample_frames")
+        sampled = self.video_processor.do_sample_frames if sampled is None else sampled
+        return 1.0 / PICTURE_SECONDS if rate is None and timestamps is None and not sampled else rate
 
     def _read_row(self, pictures: Clip | None, heard: Clip | None, request: _Request, i: int) -> _Row:
         plan = self._plan(pictures, heard, request, i)
@@ -375,10 +409,8 @@ class MirasolProcessor(ProcessorMixin):
         if not end > begin:
             raise ValueError(f"end={end:g} s must lie after start={begin:g} s")
         own, asked = self.video_processor, request.video_options
-        fps = None if isinstance(pictures, FramesClip) else asked.get("fps")
-        chunks, frames = resolve_geometry(
-            end - begin, own.num_frames, asked.get("num_frames"), fps, asked.get("num_chunks"), own.num_chunks
-        )
+        fps = asked.get("fps") if request.rates[i] or not isinstance(pictures, FramesClip) else None
+        chunks, frames = own.chunk_geometry(pictures, begin, end, fps, asked)
         return plan_chunks(begin, end, num_chunks=chunks, frames_per_chunk=frames)
 
     def _collate(self, rows: list[_Row], return_timestamps: bool) -> dict[str, torch.Tensor]:
@@ -400,8 +432,8 @@ class MirasolProcessor(ProcessorMixin):
 
 def _pair_clips(videos: Any, audio: Any) -> list[tuple[Any, Any]]:
     """Video and sound of each clip; None where a clip lacks one."""
-    seen = split_videos(videos) if videos is not None else []
-    heard = split_audio(audio) if audio is not None else []
+    seen = split_videos(_one_each(videos, "video")) if videos is not None else []
+    heard = split_audio(_one_each(audio, "sound")) if audio is not None else []
     if seen and heard and len(seen) != len(heard):
         raise ValueError(f"videos has {len(seen)} clips and audio has {len(heard)}; give one sound per clip")
     seen, heard = seen or [None] * len(heard), heard or [None] * len(seen)
@@ -410,6 +442,21 @@ def _pair_clips(videos: Any, audio: Any) -> list[tuple[Any, Any]]:
         if video is None and sound is None:
             raise ValueError(f"clip {i} has neither video nor audio")
     return pairs
+
+
+def _one_each(media: Any, kind: str) -> Any:
+    """Flattens the library's lists of media per conversation, `[[a], []]`, to one or None for each text."""
+    is_nested = isinstance(media, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in media)
+    if not is_nested or any(len(row) > 1 and _is_clip(row) for row in media):
+        return media
+    if any(len(row) > 1 for row in media):
+        raise ValueError(f"a text is about one {kind}; got {[len(row) for row in media]} for the texts")
+    return [row[0] if row else None for row in media]
+
+
+def _is_clip(row: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether a list is itself a clip: pictures, or the samples of a sound."""
+    return not isinstance(row[0], (str, bytes, list, tuple)) and getattr(row[0], "ndim", 0) != 4
 
 
 def _span(pictures: Clip | None, heard: Clip | None) -> tuple[float, float]:

@@ -3,19 +3,21 @@
 Legend: B batch, K chunks, F frames per chunk, C, H, W image.
 """
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .chunk_plan_mirasol import ChunkPlan, FloatArray, plan_chunks, resolve_geometry
-from .clips_mirasol import FramesClip, open_video, split_videos
+from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, resolve_geometry
+from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
 from .media_mirasol import MediaFile
 
 
-class MirasolVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
+class MirasolVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Keyword arguments of [`MirasolVideoProcessor`] beyond the library's own.
 
     Attributes:
@@ -35,6 +37,8 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         size: `{"height": H, "width": W}` or one number for both.
         num_frames: F, frames per chunk. (In a call, `num_frames` means the frames of the whole clip.)
         num_chunks: K when a call asks for none.
+        do_sample_frames: whether frames in memory are sampled; without, all of them are used, in as many chunks as
+            they fill, and their rate need not be known. Files are always sampled.
         do_resize: whether pictures are resized; without, they must have the model's size already.
         do_rescale: whether pixel values are multiplied by `rescale_factor`.
         rescale_factor: 1/255 brings pixels into [0, 1].
@@ -43,8 +47,9 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         image_std: standard deviation per channel.
     """
 
-    valid_kwargs = MirasolVideosKwargs
+    valid_kwargs = MirasolVideoProcessorKwargs
     model_input_names = ["pixel_values_videos", "video_mask"]
+    _valid_processor_keys = ["videos"]
 
     do_resize = True
     do_rescale = True
@@ -113,42 +118,91 @@ class MirasolVideoProcessor(VideoProcessorMixin):
 
         Args:
             videos: see [`MirasolProcessor`].
-            kwargs: those of the class, and `num_frames`, `fps`, `num_chunks`, `return_tensors` of the call.
+            kwargs: those of the class, and `num_frames`, `fps`, `num_chunks`, `return_tensors` of the call. `fps` is
+                the rate that frames in memory were taken at; where `video_metadata` (one entry for each clip) says
+                that, it is the rate at which they are sampled. Without either they are taken as equally spaced.
 
         Returns:
             `pixel_values_videos` `[B, K, F, C, H, W]` and `video_mask` `[B, K]`.
 
         Raises:
             TypeError: for an unknown keyword.
-            ValueError: if a clip has no pictures.
+            ValueError: if a clip has no pictures, or fewer frames in memory than `num_frames`.
         """
         unknown = sorted(set(kwargs) - set(self.valid_kwargs.__annotations__))
         if unknown:
             raise TypeError(f"MirasolVideoProcessor does not know the keyword {', '.join(unknown)}")
-        rows = []
-        for i, video in enumerate(split_videos(videos)):
-            name = f"videos[{i}]"
-            fps = kwargs.get("fps")
-            clip = open_video(video, name, fps=fps, timestamps=None, channels_first=None, limits=None, progress=None)
-            rate = fps if isinstance(clip, MediaFile) else None
-            chunks, frames = resolve_geometry(
-                clip.duration,
-                self.num_frames,
-                kwargs.get("num_frames"),
-                rate,
-                kwargs.get("num_chunks"),
-                self.num_chunks,
-            )
-            plan = plan_chunks(0.0, clip.duration, num_chunks=chunks, frames_per_chunk=frames)
-            read = self.read_chunks(clip, plan, **kwargs) if clip.has_video else None
-            if read is None:
-                raise ValueError(f"{name} has no pictures")
-            rows.append(read)
+        clips = split_videos(videos)
+        rates = frame_rates(kwargs.get("video_metadata"), len(clips))
+        read = [self._read_clip(f"videos[{i}]", clip, rates[i], kwargs) for i, clip in enumerate(clips)]
         data = {
-            "pixel_values_videos": pad_chunks([pixels for pixels, _, _ in rows]),
-            "video_mask": pad_chunks([mask for _, mask, _ in rows]),
+            "pixel_values_videos": pad_chunks([pixels for pixels, _, _ in read]),
+            "video_mask": pad_chunks([mask for _, mask, _ in read]),
         }
         return BatchFeature(data, tensor_type=kwargs.get("return_tensors"))
+
+    def _read_clip(
+        self, name: str, video: Any, rate: float | None, options: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, FloatArray]:
+        fps = options.get("fps")
+        own = rate or fps or 1.0 / PICTURE_SECONDS
+        clip = open_video(video, name, fps=own, timestamps=None, channels_first=None, limits=None, progress=None)
+        wanted = options.get("num_frames")
+        if isinstance(clip, FramesClip):
+            fps = fps if rate else None
+            if wanted is not None and wanted > len(clip.frames) and self._option("do_sample_frames", options):
+                raise ValueError(f"num_frames={wanted}, but {name} has {len(clip.frames)} frames")
+        chunks, frames = self.chunk_geometry(clip, 0.0, clip.duration, fps, options)
+        plan = plan_chunks(0.0, clip.duration, num_chunks=chunks, frames_per_chunk=frames)
+        read = self.read_chunks(clip, plan, **options) if clip.has_video else None
+        if read is None:
+            raise ValueError(f"{name} has no pictures")
+        return read
+
+    def chunk_geometry(
+        self, clip: Any, start: float, end: float, fps: float | None, options: dict[str, Any]
+    ) -> tuple[int, int]:
+        """K and F of a clip between two seconds.
+
+        Args:
+            clip: where the pictures come from; None or a file are always sampled.
+            start, end: seconds.
+            fps: rate at which the clip is sampled.
+            options: `num_frames`, `num_chunks` and `do_sample_frames` of a call.
+        """
+        if isinstance(clip, FramesClip) and not self._option("do_sample_frames", options):
+            count = int(((clip.times >= start) & (clip.times < end)).sum())
+            return max(1, math.ceil(count / self.num_frames)), self.num_frames
+        asked = (options.get("num_frames"), fps, options.get("num_chunks"))
+        return resolve_geometry(end - start, self.num_frames, *asked, self.num_chunks)
+
+    def sample_frames(
+        self, metadata: Any, num_frames: int | None = None, fps: float | None = None, **kwargs: Any
+    ) -> IntArray:
+        """Which frames of a clip are used: those on screen at the centres of equal bins.
+
+        Args:
+            metadata: with `total_num_frames`, and `fps` where the clip is sampled at a rate.
+            num_frames: how many; all by default.
+            fps: frames per second, instead of `num_frames`.
+
+        Returns:
+            int64 indices, ascending.
+
+        Raises:
+            ValueError: if both are given, more frames are wanted than there are, or the clip's own rate is missing.
+        """
+        total = int(metadata.total_num_frames)
+        if fps is not None:
+            if num_frames is not None:
+                raise ValueError(f"give num_frames or fps, not both: got num_frames={num_frames} and fps={fps}")
+            if metadata.fps is None:
+                raise ValueError(f"fps={fps} needs the rate of the clip: metadata.fps is None")
+            num_frames = max(1, round(total / metadata.fps * fps))
+        wanted = total if num_frames is None else num_frames
+        if not 1 <= wanted <= total:
+            raise ValueError(f"{wanted} frames are wanted of a clip of {total}")
+        return np.floor((np.arange(wanted) + 0.5) / wanted * total).astype(np.int64)
 
     def _option(self, name: str, kwargs: dict[str, Any]) -> Any:
         value = kwargs.get(name)
@@ -172,6 +226,21 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         mean = torch.as_tensor(self._option("image_mean", kwargs), dtype=torch.float32).view(-1, 1, 1)
         std = torch.as_tensor(self._option("image_std", kwargs), dtype=torch.float32).view(-1, 1, 1)
         return pixels.mul_(factor / std).sub_(mean / std)
+
+
+def frame_rates(video_metadata: Any, count: int) -> list[float | None]:
+    """Frames per second of each clip by the library's `video_metadata`; None where it does not say.
+
+    Raises:
+        ValueError: if there is not one entry for each clip.
+    """
+    if video_metadata is None:
+        return [None] * count
+    entries = video_metadata if isinstance(video_metadata, (list, tuple)) else [video_metadata]
+    entries = [entry[0] if isinstance(entry, (list, tuple)) and len(entry) == 1 else entry for entry in entries]
+    if len(entries) != count:
+        raise ValueError(f"video_metadata has {len(entries)} entries for {count} clips")
+    return [entry.get("fps") if isinstance(entry, dict) else getattr(entry, "fps", None) for entry in entries]
 
 
 def pad_chunks(rows: list[torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,174 @@
+"""The library's processor tests over the processor and its parts."""
+
+import math
+import unittest
+
+import numpy as np
+import pytest
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+from transformers_tests import test_processing_common, test_video_processing_common
+from transformers_tests.test_sequence_feature_extraction_common import SequenceFeatureExtractionTestMixin
+
+from mirasol_hf import SAMPLE_CLIP, MirasolFeatureExtractor, MirasolProcessor, MirasolVideoProcessor, probe_media
+
+pytestmark = pytest.mark.slow
+
+# the public name is a placeholder that raises where torchvision is absent
+test_video_processing_common.AutoVideoProcessor = AutoVideoProcessor
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'text' %}"
+    "{{ part['text'] }}{% endif %}{% endfor %}{% if message['role'] == 'user' %}{{ '\n' }}{% endif %}{% endfor %}"
+)
+
+
+class FeatureExtractorTester:
+    """Feature sequences of different lengths, shortest first."""
+
+    batch_size = 4
+    min_seq_length = 40
+    max_seq_length = 160
+    feature_size = 24
+
+    @property
+    def seq_length_diff(self):
+        return (self.max_seq_length - self.min_seq_length) // (self.batch_size - 1)
+
+    def prepare_feat_extract_dict(self):
+        return {"num_mel_bins": self.feature_size, "num_steps": 8, "padding_value": 0.0, "sampling_rate": 16_000}
+
+    def prepare_inputs_for_common(self, equal_length=False, numpify=False):
+        shortest = self.max_seq_length if equal_length else self.min_seq_length
+        lengths = [shortest + (0 if equal_length else i * self.seq_length_diff) for i in range(self.batch_size)]
+        rows = [np.random.default_rng(i).random((n, self.feature_size)).astype("f4") for i, n in enumerate(lengths)]
+        return rows if numpify else [row.tolist() for row in rows]
+
+
+class FeatureExtractorTest(SequenceFeatureExtractionTestMixin, unittest.TestCase):
+    subject = "the feature extractor"
+    feature_extraction_class = MirasolFeatureExtractor
+    feat_extract_tester = FeatureExtractorTester()
+
+
+class VideoProcessorTester:
+    """Clips of random pictures; with one frame in each chunk, so that the axis of chunks is that of frames."""
+
+    batch_size = 4
+    num_channels = 3
+    min_resolution = 30
+    max_resolution = 80
+    height = width = 18
+
+    def __init__(self):
+        self.num_frames = 6
+
+    def expected_output_video_shape(self, videos):
+        return self.num_frames, 1, 3, self.height, self.width
+
+    def prepare_video_inputs(self, equal_resolution=False, return_tensors="pil"):
+        return test_video_processing_common.prepare_video_inputs(
+            batch_size=self.batch_size,
+            num_frames=self.num_frames,
+            num_channels=self.num_channels,
+            min_resolution=self.min_resolution,
+            max_resolution=self.max_resolution,
+            equal_resolution=equal_resolution,
+            return_tensors=return_tensors,
+        )
+
+
+class VideoProcessorTest(test_video_processing_common.VideoProcessingTestMixin, unittest.TestCase):
+    subject = "the video processor"
+    fast_video_processing_class = MirasolVideoProcessor
+    test_cast_dtype = True
+
+    def setUp(self):
+        super().setUp()
+        self.video_processor_tester = VideoProcessorTester()
+
+    @property
+    def video_processor_dict(self):
+        size = {"height": self.video_processor_tester.height, "width": self.video_processor_tester.width}
+        return {
+            "size": size,
+            "num_frames": 1,
+            "do_sample_frames": False,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+        }
+
+    def test_video_processor_from_dict_with_kwargs(self):
+        given = self.fast_video_processing_class.from_dict(self.video_processor_dict)
+        self.assertEqual(given.size, {"height": 18, "width": 18})
+        changed = self.fast_video_processing_class.from_dict(self.video_processor_dict, size=42, num_chunks=5)
+        self.assertEqual(changed.size, {"height": 42, "width": 42})
+        self.assertEqual(changed.num_chunks, 5)
+
+    def test_call_numpy_4_channels(self):
+        self.video_processor_tester.num_channels = 4
+        videos = self.video_processor_tester.prepare_video_inputs(return_tensors="pil")
+        processor = self.fast_video_processing_class(**self.video_processor_dict)
+        for batch in (videos[:1], videos):
+            encoded = processor(batch, return_tensors="pt", image_mean=0.0, image_std=1.0)[self.input_name]
+            self.assertEqual(tuple(encoded.shape), (len(batch), 6, 1, 3, 18, 18))
+
+
+class ProcessorTest(test_processing_common.ProcessorTesterMixin, unittest.TestCase):
+    subject = "the processor"
+    processor_class = MirasolProcessor
+
+    @staticmethod
+    def prepare_processor_dict():
+        return {"chat_template": CHAT_TEMPLATE}
+
+    def prepare_text_inputs(self, batch_size=None, modalities=None):
+        """Finished prompts, which the processor leaves as they are; a question would get its prompt's ending."""
+        texts = super().prepare_text_inputs(batch_size, modalities)
+        return f"{texts}\n" if isinstance(texts, str) else [f"{text}\n" for text in texts]
+
+    def test_apply_chat_template_decoded_video_0(self):
+        processor = self.get_processor()
+        told = {"video_metadata": [{"fps": 4.0, "total_num_frames": 8}], "num_frames": 2}
+        content = [{"type": "video", "video": self.prepare_videos_inputs()}, {"type": "text", "text": "describe it"}]
+        out = processor.apply_chat_template(
+            [[{"role": "user", "content": content}]],
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs=told,
+        )
+        self.assertEqual(tuple(out[self.videos_input_name].shape), (1, 2, 1, 3, 32, 32))
+
+    def test_apply_chat_template_video_frame_sampling(self):
+        processor = self.get_processor()
+        content = [{"type": "video", "url": str(SAMPLE_CLIP)}, {"type": "text", "text": "what is shown?"}]
+        tenths = math.ceil(probe_media(SAMPLE_CLIP)["duration"] * 10 - 1e-6)
+        for asked, frames in (
+            ({"num_frames": 3}, 3),
+            ({"fps": 10}, tenths),
+            ({"do_sample_frames": False}, 8),
+            ({}, 8),
+        ):
+            out = processor.apply_chat_template(
+                [[{"role": "user", "content": content}]],
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs=asked,
+            )
+            self.assertEqual(out[self.videos_input_name].shape[1], frames)
+
+    @classmethod
+    def _setup_tokenizer(cls):
+        from mirasol_hf.training.tokenizer import train_tokenizer
+
+        words = ["lower newer upper older longer string", "what is shown in this video?", "the capital of france"]
+        return train_tokenizer(words * 20, vocab_size=300)
+
+    @classmethod
+    def _setup_video_processor(cls):
+        return MirasolVideoProcessor(size={"height": 32, "width": 32}, num_frames=1)
+
+    @classmethod
+    def _setup_feature_extractor(cls):
+        return MirasolFeatureExtractor()
