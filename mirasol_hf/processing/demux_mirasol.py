@@ -303,10 +303,11 @@ class _AudioLister:
         self.end = 0.0
         self.tries = 0
         self.packets = 0
+        self.tick = float(stream.time_base) if stream.time_base else None
 
     def add(self, packet: Any) -> None:
         self.packets += 1
-        tick = float(self.stream.time_base or packet.time_base)
+        tick = self.tick if self.tick is not None else float(packet.time_base)
         pts = packet.pts if packet.pts is not None else packet.dts
         start = pts * tick if pts is not None else self.end
         end = start + max(packet.duration or 0, 0) * tick
