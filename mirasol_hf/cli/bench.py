@@ -1,20 +1,49 @@
-"""`mirasol bench`: times what a user waits for."""
+"""`mirasol bench`: times what a user waits for, and what reading videos costs."""
 
 import json
-from typing import Annotated
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mirasol_hf.cli.timing import BENCHMARKS, environment
 
+DECODE_FOLDER = Path(tempfile.gettempdir()) / "mirasol-bench-decode"
+RepeatOption = Annotated[int, typer.Option(help="Runs, each in a fresh process; the median is reported.")]
 
-def bench(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(BENCHMARKS)}.")],
-    repeat: Annotated[int, typer.Option(help="Runs, each in a fresh process; the median is reported.")] = 5,
-) -> None:
-    """Time the package and end with one JSON line: figures, device, versions, date."""
-    if name not in BENCHMARKS:
-        raise ValueError(f"benchmark {name!r} is not known; expected one of {', '.join(BENCHMARKS)}")
+
+class _BenchGroup(TyperGroup):
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            raise ValueError(
+                f"benchmark {cmd_name!r} is not known; expected one of {', '.join(self.list_commands(ctx))}"
+            )
+        return command
+
+
+bench = typer.Typer(
+    cls=_BenchGroup,
+    no_args_is_help=True,
+    help="Measure the package; ends with one JSON line: figures, versions, date.",
+)
+
+
+@bench.command("import")
+def bench_import(repeat: RepeatOption = 5) -> None:
+    """Time `import mirasol_hf`."""
+    _time("import", repeat)
+
+
+@bench.command("answer")
+def bench_answer(repeat: RepeatOption = 5) -> None:
+    """Time the first answer about a 10 s clip."""
+    _time("answer", repeat)
+
+
+def _time(name: str, repeat: int) -> None:
     if repeat < 1:
         raise ValueError(f"--repeat {repeat} must be at least 1")
     print((BENCHMARKS[name].__doc__ or "").split("\n\n")[0])
@@ -22,3 +51,51 @@ def bench(
     for key, value in figures.items():
         print(f"  {key}: {value}")
     print(json.dumps({"benchmark": name, **figures, **environment()}))
+
+
+@bench.command("decode")
+def bench_decode(
+    folder: Annotated[Path, typer.Option(help="Where the files are kept between runs.")] = DECODE_FOLDER,
+    seconds: Annotated[str, typer.Option(help="Durations of the files.")] = "10,600,3600",
+    heights: Annotated[str, typer.Option(help="Rows of their pictures.")] = "480,1080",
+    codecs: Annotated[str, typer.Option(help="h264, vp9.")] = "h264,vp9",
+    intervals: Annotated[str, typer.Option(help="Key frames: short (each second), long (every ten).")] = "short,long",
+    methods: Annotated[str, typer.Option(help="Ways of reading.")] = "mirasol,floor,everything,transformers",
+    frames: Annotated[int, typer.Option(help="Pictures to get of each file.")] = 128,
+    size: Annotated[int, typer.Option(help="Rows and columns they are resized to.")] = 224,
+    part: Annotated[int, typer.Option(help="Decode so many seconds of everything, compute the rest; 0: all.")] = 0,
+    repeat: RepeatOption = 1,
+    threads: Annotated[int, typer.Option(help="Of the video decoder; 0: one per core, at most eight.")] = 0,
+) -> None:
+    """Read pictures and sound of files of 10 s to an hour: time, memory, bytes.
+
+    Beside the package: transformers' load_video(backend="pyav") with resizing and sound, decoding everything, and the
+    floor: libav decoding from the key frame to each wanted picture, and the sound, without converting anything.
+    """
+    from mirasol_hf.cli.decode_bench import DecodeBench, report
+
+    bench_of = DecodeBench(
+        folder,
+        _numbers("--seconds", seconds),
+        _numbers("--heights", heights),
+        _words(codecs),
+        _words(intervals),
+        _words(methods),
+        frames,
+        size,
+        part,
+        repeat,
+        threads,
+    )
+    report(bench_of)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise ValueError(f"{option} {text!r} must be numbers with commas between") from None
