@@ -37,6 +37,8 @@ _SOFT_SECONDS = 0.004
 _LOUDEST = 1e3
 # Resampled sound is handed on in pieces of this many samples: fewer and larger than the frames of the codec.
 _PIECE = 8192
+# Samples that go into the resampler together; each call has its price.
+_GATHERED = 32768
 
 
 class AudioReader:
@@ -231,6 +233,8 @@ class SoundRun:
         self.kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         self.start = start
         self.taken = 0
+        self.converted = 0
+        self.gathered: list[Any] = []
         self.drift = 0.0
         self.position = round(start * rate)
         self.rate = rate
@@ -254,8 +258,30 @@ class SoundRun:
 
     def push(self, frame: Any) -> Iterator[tuple[int, Samples]]:
         """Resampled pieces that are ready."""
-        frame.pts = self.taken
-        frame.time_base = self.unit
+        # The first frame goes in alone: it shows whether FFmpeg can mix these channels.
+        gathers = self.piece is not None and self.taken > 0 and not self.mix_here and frame.layout.nb_channels <= 8
+        self.taken += frame.samples
+        if not gathers:
+            yield from self._flush()
+            yield from self._convert(frame, self.taken - frame.samples)
+            return
+        self.gathered.append(frame)
+        if self.taken - self.converted >= _GATHERED:
+            yield from self._flush()
+
+    def finish(self) -> Iterator[tuple[int, Samples]]:
+        """What the resampler still holds."""
+        yield from self._flush()
+        yield from self._placed(self.resampler.resample(None))
+
+    def _flush(self) -> Iterator[tuple[int, Samples]]:
+        if self.gathered:
+            frames, self.gathered = self.gathered, []
+            yield from self._convert(_joined(frames), self.converted)
+
+    def _convert(self, frame: Any, taken: int) -> Iterator[tuple[int, Samples]]:
+        frame.pts, frame.time_base = taken, self.unit
+        self.converted = taken + frame.samples
         if not self.mix_here:
             try:
                 out = self.resampler.resample(frame)
@@ -264,12 +290,7 @@ class SoundRun:
                 self.resampler, self.mix_here = self._new_resampler(), True
         if self.mix_here:
             out = self.resampler.resample(_mixed(frame))
-        self.taken += frame.samples
         yield from self._placed(out)
-
-    def finish(self) -> Iterator[tuple[int, Samples]]:
-        """What the resampler still holds."""
-        yield from self._placed(self.resampler.resample(None))
 
     def _placed(self, frames: list[Any]) -> Iterator[tuple[int, Samples]]:
         for frame in frames:
@@ -285,6 +306,21 @@ def finite_samples(data: Samples, problems: list[str]) -> Samples:
         return data
     add_problem(problems, "the sound has samples that are not finite or absurdly loud; they are cut")
     return np.clip(np.nan_to_num(data, nan=0.0, posinf=_LOUDEST, neginf=-_LOUDEST), -1.0, 1.0)
+
+
+def _joined(frames: list[Any]) -> Any:
+    """Frames of one kind as one frame."""
+    if len(frames) == 1:
+        return frames[0]
+    first = frames[0]
+    whole = av.AudioFrame(format=first.format.name, layout=first.layout.name, samples=sum(f.samples for f in frames))
+    whole.sample_rate = first.sample_rate
+    width = first.format.bytes * (1 if first.format.is_planar else first.layout.nb_channels)
+    for plane, *parts in zip(whole.planes, *(frame.planes for frame in frames), strict=True):
+        # Behind the samples of a decoder's buffer there may be room that means nothing.
+        sound = (memoryview(part)[: frame.samples * width] for part, frame in zip(parts, frames, strict=True))
+        plane.update(b"".join(sound).ljust(plane.buffer_size, b"\0"))
+    return whole
 
 
 def _mixed(frame: Any) -> Any:
