@@ -162,10 +162,12 @@ def _repeat(piece: Path, kind: FileKind, path: Path) -> None:
         step = Fraction(rest[1].pts - rest[0].pts)
         sounds = _shifted(rest, copies[audio.index], step * len(rest))
         container.mux(_copy(start, copies[audio.index], 0))
-        heard = int(kind.piece_seconds / (step * audio.time_base))
-        for _ in range(kind.seconds // kind.piece_seconds):
+        heard = 0
+        for end in range(kind.piece_seconds, kind.seconds + 1, kind.piece_seconds):
             container.mux(list(islice(pictures, len(packets[video.index]))))
-            container.mux(list(islice(sounds, heard)))
+            due = round(end / (step * audio.time_base))
+            container.mux(list(islice(sounds, due - heard)))
+            heard = due
 
 
 def _shifted(packets: list[Any], stream: Any, period: Fraction) -> Iterator[Any]:
