@@ -226,6 +226,9 @@ class _FrameCursor:
         Raises:
             _UnsureError: if anything is not as the index says.
         """
+        if self.container.format.name == "avi":
+            # Its packets carry the order of decoding, not the time at which their frame is shown.
+            raise _UnsureError
         context, missing = self.stream.codec_context, set(trip.targets)
         skips = context.name in _SKIPS_EXACTLY
         if trip.start is not None:
