@@ -1,6 +1,7 @@
-"""`mirasol bench`: times what a user waits for, and counts what longer videos cost."""
+"""`mirasol bench`: times what a user waits for, and counts what longer videos and reading them cost."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from typer.core import TyperGroup
 
 from mirasol_hf.cli.timing import BENCHMARKS, environment
 
+DECODE_FOLDER = Path(tempfile.gettempdir()) / "mirasol-bench-decode"
 RepeatOption = Annotated[int, typer.Option(help="Runs, each in a fresh process; the median is reported.")]
 
 
@@ -81,6 +83,43 @@ def bench_scaling(
         _numbers("--ragged", ragged),
     )
     report(scaling, plot)
+
+
+@bench.command("decode")
+def bench_decode(
+    folder: Annotated[Path, typer.Option(help="Where the files are kept between runs.")] = DECODE_FOLDER,
+    seconds: Annotated[str, typer.Option(help="Durations of the files.")] = "10,600,3600",
+    heights: Annotated[str, typer.Option(help="Rows of their pictures.")] = "480,1080",
+    codecs: Annotated[str, typer.Option(help="h264, vp9.")] = "h264,vp9",
+    intervals: Annotated[str, typer.Option(help="Key frames: short (each second), long (every ten).")] = "short,long",
+    methods: Annotated[str, typer.Option(help="Ways of reading.")] = "mirasol,floor,everything,transformers",
+    frames: Annotated[int, typer.Option(help="Pictures to get of each file.")] = 128,
+    size: Annotated[int, typer.Option(help="Rows and columns they are resized to.")] = 224,
+    part: Annotated[int, typer.Option(help="Decode so many seconds of everything, compute the rest; 0: all.")] = 0,
+    repeat: RepeatOption = 1,
+    threads: Annotated[int, typer.Option(help="Of the video decoder; 0: one per core, at most eight.")] = 0,
+) -> None:
+    """Read pictures and sound of files of 10 s to an hour: time, memory, bytes.
+
+    Beside the package: transformers' load_video(backend="pyav") with resizing and sound, decoding everything, and the
+    floor: libav decoding from the key frame to each wanted picture, and the sound, without converting anything.
+    """
+    from mirasol_hf.cli.decode_bench import DecodeBench, report
+
+    bench_of = DecodeBench(
+        folder,
+        _numbers("--seconds", seconds),
+        _numbers("--heights", heights),
+        _words(codecs),
+        _words(intervals),
+        _words(methods),
+        frames,
+        size,
+        part,
+        repeat,
+        threads,
+    )
+    report(bench_of)
 
 
 def _words(text: str) -> tuple[str, ...]:

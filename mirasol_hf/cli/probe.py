@@ -1,6 +1,7 @@
-"""`mirasol probe`: says what a media file holds."""
+"""`mirasol probe`: says what media files hold."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,17 +10,31 @@ from mirasol_hf.cli.options import JsonOption
 
 
 def probe(
-    file: Annotated[str, typer.Argument(help="A video or audio file.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video or audio files.")],
     json_output: JsonOption = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the sampled frames over the spectrogram into this PNG (needs matplotlib)."),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Pictures of each file in the plot.")] = 16,
 ) -> None:
-    """Say what a media file holds: streams, durations, rates."""
+    """Say what media files hold: streams, durations, rates. With --json one object for each file, a line each."""
     from mirasol_hf.processing.media_mirasol import probe_media
 
-    found = probe_media(file)
-    if json_output:
-        print(json.dumps(found))
-    else:
-        _print_table(file, found)
+    if plot is not None:
+        from mirasol_hf.cli.probe_plot import check_plot, draw
+
+        check_plot(plot, frames)
+    for file in files:
+        found = probe_media(file)
+        if json_output:
+            print(json.dumps(found))
+        else:
+            _print_table(file, found)
+    if plot is not None:
+        draw(files, plot, frames)
+        if not json_output:
+            print(f"plot: {plot}")
 
 
 def _print_table(file: str, found: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ The packets of both streams are listed once without decoding. Headers are not tr
 durations in them are often wrong, the time stamps of packets seldom.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -201,7 +202,7 @@ def prepare_codec(stream: Any, limits: MediaLimits) -> None:
     context.options = {"max_pixels": str(limits.max_pixels), "max_samples": str(limits.max_sampling_rate)}
     large = stream.type == "video" and context.width * context.height > 320 * 240
     context.thread_type = "AUTO" if large else "NONE"
-    context.thread_count = limits.max_threads if large else 1
+    context.thread_count = min(limits.max_threads, os.cpu_count() or 1) if large else 1
 
 
 def stream_at(container: Any, index: int) -> Any:
@@ -303,10 +304,11 @@ class _AudioLister:
         self.end = 0.0
         self.tries = 0
         self.packets = 0
+        self.tick = float(stream.time_base) if stream.time_base else None
 
     def add(self, packet: Any) -> None:
         self.packets += 1
-        tick = float(self.stream.time_base or packet.time_base)
+        tick = self.tick if self.tick is not None else float(packet.time_base)
         pts = packet.pts if packet.pts is not None else packet.dts
         start = pts * tick if pts is not None else self.end
         end = start + max(packet.duration or 0, 0) * tick

@@ -22,6 +22,8 @@ from .chunk_plan_mirasol import plan_chunks, sample_ranges
 
 # Short frames analysed at once: bounds the memory for long clips without changing any number.
 _FRAMES_PER_BLOCK = 8192
+# Short frames whose spectra are in memory together.
+_FRAMES_AT_ONCE = 2048
 
 
 class MirasolFeatureExtractor(SequenceFeatureExtractor):
@@ -185,11 +187,18 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         frames = count * self.num_steps
         centres = (np.arange(frames) + 0.5) / frames * lengths[:, None]
         starts = centres.astype(np.int64) + chosen[:, None] * rows.shape[1]
-        short = rows.flatten().unfold(0, self.win_length, 1)[torch.from_numpy(starts.reshape(-1))]
-        window = _hann_window(self.win_length)
-        spectrum = torch.view_as_real(torch.fft.rfft(short * window, n=self.n_fft)).flatten(1)
+        windows = rows.flatten().unfold(0, self.win_length, 1)
+        steps = torch.from_numpy(starts.reshape(-1, count))
+        # A few steps at a time: the short frames of a long chunk would take many times the room of its samples.
+        parts = [self._power_of_steps(windows, block) for block in steps.split(max(1, _FRAMES_AT_ONCE // count))]
+        return torch.cat(parts).view(len(chosen), self.num_steps, -1)
+
+    def _power_of_steps(self, windows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        """Mean power spectrum float64 `[n, n_fft // 2 + 1]` of short frames that start at `steps` `[n, count]`."""
+        short = windows[steps.reshape(-1)] * _hann_window(self.win_length)
+        spectrum = torch.view_as_real(torch.fft.rfft(short, n=self.n_fft)).flatten(1)
         # Squares of real and imaginary parts are averaged first and added last: one pass less over the large tensor.
-        squares = spectrum.square_().view(len(chosen), self.num_steps, count, -1).mean(2)
+        squares = spectrum.square_().view(*steps.shape, -1).mean(1)
         return squares.unflatten(-1, (-1, 2)).sum(-1).double()
 
 

@@ -43,7 +43,7 @@ class MediaLimits:
             given without them.
         max_seconds: wall-clock seconds for reading one file; a TimeoutError ends it. Where chunks are read one by one
             it holds for each, and waiting for a pipe does not count.
-        max_threads: decoding threads for large pictures; the result does not depend on it.
+        max_threads: decoding threads for large pictures, never more than cores; the result does not depend on it.
         formats: names of the demuxers that may be used, separated by commas.
     """
 

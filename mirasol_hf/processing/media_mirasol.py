@@ -59,6 +59,7 @@ class MediaFile:
         label: how messages call the file.
         duration: seconds from the start of the earliest stream to the end of the last.
         problems: what is wrong with the file, in words; grows while it is read.
+        frames_decoded: pictures that the decoder has given out so far.
 
     Raises:
         MediaError: if the file holds nothing that can be read or exceeds a limit; naming it.
@@ -82,6 +83,7 @@ class MediaFile:
         self.index = index
         self.duration = index.duration
         self.problems = index.problems
+        self.frames_decoded = 0
 
     def __enter__(self) -> "MediaFile":
         return self
@@ -141,6 +143,7 @@ class MediaFile:
         wanted = plan.frame_times[mask].reshape(-1)
         share = self._share(_INDEX_SHARE, _INDEX_SHARE + _VIDEO_SHARE)
         found = reader.read(wanted, height, width, share)
+        self.frames_decoded += reader.frames_decoded
         if found is None:
             return None
         frames = np.zeros((*plan.frame_times.shape, height, width, 3), dtype=np.uint8)

@@ -4,7 +4,8 @@ Legend: N pictures, H, W image.
 """
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import av
 import numpy as np
@@ -30,13 +31,40 @@ Pictures = npt.NDArray[np.uint8]
 
 # Seeking costs a flush of the decoder and a jump in the file: worth it only past this many frames.
 _FRAMES_WORTH_A_SEEK = 12
+# Codecs in which a picture that is marked as no reference is needed by no other picture, so that leaving it out
+# changes nothing. (In HEVC the mark holds within one temporal layer only.)
+_SKIPS_EXACTLY = {"h264"}
+# Containers that are sought by presentation time; in others the key frame may be missed by that.
+_SEEK_BY_PRESENTATION = {"mov", "matroska"}
+
+
+@dataclass
+class _Trip:
+    """Neighbouring wanted frames that are decoded in one go.
+
+    Attributes:
+        start: presentation and decoding time of the key frame to seek to, None for the beginning of the stream.
+        targets: ticks of the frames, ascending.
+    """
+
+    start: tuple[int, int] | None
+    targets: list[int]
+
+
+# Ticks of wanted frames with the picture that is on screen then and its own tick.
+_Shown: TypeAlias = dict[int, tuple[Pictures, int]]
+
+
+class _UnsureError(Exception):
+    """The stream is not as plain as the index promised; it has to be read with more care."""
 
 
 class VideoReader:
     """Pictures of one video stream at wanted instants.
 
-    Frames are reached by seeking to the key frame before them where that decodes less than reading on. A packet that
-    cannot be decoded costs its own frame only: the last good one stays on screen.
+    Frames are reached by seeking to the key frame before them where that decodes less than reading on. In a stream
+    without damage nothing behind a wanted frame is decoded, nor what no wanted frame depends on. In a damaged one a
+    packet that cannot be decoded costs its own frame only: the last good one stays on screen.
 
     Args:
         source: the file.
@@ -88,18 +116,11 @@ class VideoReader:
             the stream can be decoded.
         """
         picked = pick_frames(self.times, times)
-        targets = np.unique(self.index.pts[picked])
-        shown: dict[int, tuple[Any, int]] = {}
-        with _FrameCursor(self) as cursor:
-            for count, target in enumerate(targets.tolist()):
-                frame, pts = cursor.show(target)
-                if frame is None:
-                    break
-                if pts not in shown:
-                    shown[pts] = (rgb_picture(frame, height, width), pts)
-                shown[target] = shown[pts]
-                if progress is not None:
-                    progress((count + 1) / len(targets))
+        targets = np.unique(self.index.pts[picked]).tolist()
+        try:
+            shown = self._read_trips(targets, height, width, progress)
+        except _UnsureError:
+            shown = self._read_carefully(targets, height, width, progress)
         if not shown:
             add_problem(self.problems, "no picture of the video stream can be decoded")
             return None
@@ -109,6 +130,60 @@ class VideoReader:
         pictures = np.stack([picture for picture, _ in chosen])
         stamps = self.index.seconds([pts for _, pts in chosen]) - (self.origin if self.index.timed else 0.0)
         return pictures, stamps
+
+    def _read_trips(self, targets: list[int], height: int, width: int, progress: Progress | None) -> _Shown:
+        """Exactly the wanted frames of a stream without damage, each by its own tick."""
+        shown: _Shown = {}
+        if not self.index.timed or bool((np.diff(self.index.pts) <= 0).any()):
+            raise _UnsureError
+        with _FrameCursor(self) as cursor:
+            for trip in self._plan_trips(targets):
+                wanted = set(trip.targets)
+                for frame in cursor.travel(trip):
+                    if frame.pts in wanted and frame.pts not in shown:
+                        shown[frame.pts] = (rgb_picture(frame, height, width), frame.pts)
+                if not wanted <= shown.keys():
+                    raise _UnsureError
+                if progress is not None:
+                    progress(len(shown) / len(targets))
+        return shown
+
+    def _plan_trips(self, targets: list[int]) -> list[_Trip]:
+        """Cut the wanted frames where seeking decodes less than reading on."""
+        trips = [_Trip(None, [])]
+        keys, pts = self.index.keys, self.index.pts
+        position = int(pts[0])
+        for target in targets:
+            key = int(np.searchsorted(keys[:, 0], target, side="right")) - 1
+            if (
+                self._may_seek
+                and key >= 0
+                and self._frames_between(position, int(keys[key, 0])) > _FRAMES_WORTH_A_SEEK
+            ):
+                trips.append(_Trip((int(keys[key, 0]), int(keys[key, 1])), []))
+            trips[-1].targets.append(target)
+            position = target
+        return [trip for trip in trips if trip.targets]
+
+    def _frames_between(self, position: int, key: int) -> int:
+        """Frames that need not be decoded if reading goes on at tick `key` instead of `position`."""
+        pts = self.index.pts
+        return int(np.searchsorted(pts, key) - np.searchsorted(pts, position))
+
+    def _read_carefully(self, targets: list[int], height: int, width: int, progress: Progress | None) -> _Shown:
+        """What is on screen at each tick in a stream where frames may be missing or out of place."""
+        shown: _Shown = {}
+        with _FrameCursor(self) as cursor:
+            for count, target in enumerate(targets):
+                frame, pts = cursor.show(target)
+                if frame is None:
+                    break
+                if pts not in shown:
+                    shown[pts] = (rgb_picture(frame, height, width), pts)
+                shown[target] = shown[pts]
+                if progress is not None:
+                    progress((count + 1) / len(targets))
+        return shown
 
     def decode_all(self) -> Generator[Any, None, None]:
         """Every frame of the stream in presentation order, as `av.VideoFrame`."""
@@ -143,6 +218,55 @@ class _FrameCursor:
         self.current: tuple[Any, int] | None = None
         self.upcoming: tuple[Any, int] | None = None
 
+    def travel(self, trip: _Trip) -> Iterator[Any]:
+        """Frames of a stream without damage on the way to the wanted ones.
+
+        Decoding ends with the packet of the last wanted frame, and leaves out what nothing depends on.
+
+        Raises:
+            _UnsureError: if anything is not as the index says.
+        """
+        if self.container.format.name == "avi":
+            # Its packets carry the order of decoding, not the time at which their frame is shown.
+            raise _UnsureError
+        context, missing = self.stream.codec_context, set(trip.targets)
+        skips = context.name in _SKIPS_EXACTLY
+        if trip.start is not None:
+            by_presentation = bool(_SEEK_BY_PRESENTATION & set(self.container.format.name.split(",")))
+            self.container.seek(trip.start[0 if by_presentation else 1], stream=self.stream)
+        try:
+            for packet in self._sound_packets(trip):
+                context.skip_frame = "NONREF" if skips and packet.pts not in missing else "DEFAULT"
+                yield from self._sound_frames(packet.decode())
+                missing.discard(packet.pts)
+                if not missing:
+                    break
+            yield from self._sound_frames(context.decode(None))
+        except (av.FFmpegError, ValueError) as error:
+            raise _UnsureError from error
+
+    def _sound_packets(self, trip: _Trip) -> Iterator[Any]:
+        found: list[str] = []
+        first = trip.start is not None
+        for packet in packets(self.container, [self.stream], self.reader.source, found):
+            self.reader.source.check_deadline()
+            if packet.pts is None or packet.is_corrupt or (first and packet.pts > trip.targets[0]):
+                raise _UnsureError
+            first = False
+            yield packet
+        if found:
+            raise _UnsureError
+
+    def _sound_frames(self, frames: list[Any]) -> Iterator[Any]:
+        for frame in frames:
+            # Of an interlaced frame the second field may lie in a packet of its own.
+            if frame.pts is None or frame.is_corrupt or frame.interlaced_frame:
+                raise _UnsureError
+            if frame.width * frame.height > self.reader.limits.max_pixels:
+                raise _UnsureError
+            self.reader.frames_decoded += 1
+            yield frame
+
     def show(self, target: int) -> tuple[Any | None, int]:
         """The frame on screen at tick `target` and its own tick; None if no frame is left.
 
@@ -168,8 +292,7 @@ class _FrameCursor:
         position = here[1] if here is not None else int(self.index.pts[0])
         if key < 0 or keys[key, 0] <= position:
             return
-        skipped = np.searchsorted(self.index.pts, keys[key, 0]) - np.searchsorted(self.index.pts, position)
-        if skipped <= _FRAMES_WORTH_A_SEEK:
+        if self.reader._frames_between(position, int(keys[key, 0])) <= _FRAMES_WORTH_A_SEEK:
             return
         try:
             self.container.seek(int(keys[key, 1]), stream=self.stream)
