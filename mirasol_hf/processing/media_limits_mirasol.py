@@ -32,7 +32,7 @@ class MediaLimits:
         min_sampling_rate: samples per second of the sound, lower bound.
         max_sampling_rate: samples per second of the sound, upper bound.
         max_duration: seconds between the first and the last instant of the file.
-        max_packets: packets of the chosen streams.
+        max_packets: packets of the chosen streams, and samples that the header of an mp4 may announce.
         max_idle_packets: packets in a row that give nothing, after which a stream is given up.
         max_expansion: how many times larger than the file its unpacked sound may be (past the first 256 MB).
         max_boxes: boxes of an mp4 file that are looked at before it is opened.
@@ -53,10 +53,10 @@ class MediaLimits:
     min_sampling_rate: int = 1000
     max_sampling_rate: int = 768_000
     max_duration: float = 172_800.0
-    max_packets: int = 20_000_000
+    max_packets: int = 10_000_000
     max_idle_packets: int = 20_000
     max_expansion: float = 10_000.0
-    max_boxes: int = 200_000
+    max_boxes: int = 1_000_000
     max_box_depth: int = 16
     max_stream_bytes: int = 2**31
     max_header_bytes: int = 2**26
