@@ -44,6 +44,10 @@ class MediaLimits:
         max_seconds: wall-clock seconds for reading one file; a TimeoutError ends it. Where chunks are read one by one
             it holds for each, and waiting for a pipe does not count.
         max_threads: decoding threads for large pictures; the result does not depend on it.
+        allow_urls: whether http and https addresses are read; all others never are. The whole file is fetched first.
+        max_url_bytes: bytes that are fetched from one address.
+        max_url_seconds: wall-clock seconds for fetching them; a TimeoutError ends it.
+        max_redirects: how often an address may lead to another one.
         formats: names of the demuxers that may be used, separated by commas.
     """
 
@@ -63,4 +67,8 @@ class MediaLimits:
     max_skew: float = 10.0
     max_seconds: float = 900.0
     max_threads: int = 8
+    allow_urls: bool = False
+    max_url_bytes: int = 2**30
+    max_url_seconds: float = 120.0
+    max_redirects: int = 5
     formats: str = _FORMATS
