@@ -10,7 +10,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .chunk_plan_mirasol import ChunkPlan, FloatArray, plan_chunks, resolve_geometry
+from .chunk_plan_mirasol import ChunkPlan, FloatArray, plan_request
 from .clips_mirasol import FramesClip, open_video, split_videos
 from .media_mirasol import MediaFile
 
@@ -20,9 +20,11 @@ class MirasolVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
 
     Attributes:
         num_chunks: K, the number of equal windows a clip is cut into.
+        chunk_seconds: seconds of each window, instead of their number.
     """
 
     num_chunks: int | None
+    chunk_seconds: float | None
 
 
 class MirasolVideoProcessor(VideoProcessorMixin):
@@ -113,7 +115,7 @@ class MirasolVideoProcessor(VideoProcessorMixin):
 
         Args:
             videos: see [`MirasolProcessor`].
-            kwargs: those of the class, and `num_frames`, `fps`, `num_chunks`, `return_tensors` of the call.
+            kwargs: those of the class, and `num_frames`, `fps`, `num_chunks` or `chunk_seconds`, `return_tensors`.
 
         Returns:
             `pixel_values_videos` `[B, K, F, C, H, W]` and `video_mask` `[B, K]`.
@@ -125,30 +127,40 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         unknown = sorted(set(kwargs) - set(self.valid_kwargs.__annotations__))
         if unknown:
             raise TypeError(f"MirasolVideoProcessor does not know the keyword {', '.join(unknown)}")
-        rows = []
-        for i, video in enumerate(split_videos(videos)):
-            name = f"videos[{i}]"
-            fps = kwargs.get("fps")
-            clip = open_video(video, name, fps=fps, timestamps=None, channels_first=None, limits=None, progress=None)
-            rate = fps if isinstance(clip, MediaFile) else None
-            chunks, frames = resolve_geometry(
-                clip.duration,
-                self.num_frames,
-                kwargs.get("num_frames"),
-                rate,
-                kwargs.get("num_chunks"),
-                self.num_chunks,
-            )
-            plan = plan_chunks(0.0, clip.duration, num_chunks=chunks, frames_per_chunk=frames)
-            read = self.read_chunks(clip, plan, **kwargs) if clip.has_video else None
-            if read is None:
-                raise ValueError(f"{name} has no pictures")
-            rows.append(read)
+        rows = [self._read_clip(video, f"videos[{i}]", kwargs) for i, video in enumerate(split_videos(videos))]
         data = {
             "pixel_values_videos": pad_chunks([pixels for pixels, _, _ in rows]),
             "video_mask": pad_chunks([mask for _, mask, _ in rows]),
         }
         return BatchFeature(data, tensor_type=kwargs.get("return_tensors"))
+
+    def _read_clip(
+        self, video: Any, name: str, kwargs: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, FloatArray]:
+        fps = kwargs.get("fps")
+        clip = open_video(video, name, fps=fps, timestamps=None, channels_first=None, limits=None, progress=None)
+        try:
+            plan = self.plan(0.0, clip.duration, kwargs, fps if isinstance(clip, MediaFile) else None)
+            read = self.read_chunks(clip, plan, **kwargs) if clip.has_video else None
+        finally:
+            if isinstance(clip, MediaFile):
+                clip.close()
+        if read is None:
+            raise ValueError(f"{name} has no pictures")
+        return read
+
+    def plan(self, start: float, end: float, asked: dict[str, Any], fps: float | None) -> ChunkPlan:
+        """The plan that `num_frames`, `num_chunks` or `chunk_seconds` of a call mean, see `plan_request`."""
+        return plan_request(
+            start,
+            end,
+            self.num_frames,
+            num_frames=asked.get("num_frames"),
+            fps=fps,
+            num_chunks=asked.get("num_chunks"),
+            chunk_seconds=asked.get("chunk_seconds"),
+            default=self.num_chunks,
+        )
 
     def _option(self, name: str, kwargs: dict[str, Any]) -> Any:
         value = kwargs.get(name)
