@@ -8,13 +8,12 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
-from av.video.reformatter import Interpolation
 
 from .chunk_plan_mirasol import pick_frames
 from .demux_mirasol import (
     FloatArray,
     Progress,
+    ShownTimes,
     VideoIndex,
     add_problem,
     decode_packet,
@@ -25,8 +24,7 @@ from .demux_mirasol import (
 )
 from .media_limits_mirasol import MediaLimits
 from .media_source_mirasol import MediaSource
-
-Pictures = npt.NDArray[np.uint8]
+from .picture_mirasol import Pictures, rgb_picture
 
 # Seeking costs a flush of the decoder and a jump in the file: worth it only past this many frames.
 _FRAMES_WORTH_A_SEEK = 12
@@ -139,6 +137,7 @@ class _FrameCursor:
         self._restart()
 
     def _restart(self) -> None:
+        self.shown_times = ShownTimes() if self.index.in_order else None
         self.frames = self._decode()
         self.current: tuple[Any, int] | None = None
         self.upcoming: tuple[Any, int] | None = None
@@ -186,7 +185,8 @@ class _FrameCursor:
             if self.upcoming is None or self.upcoming[1] > target:
                 return
             self.current, self.upcoming = self.upcoming, None
-            if self.current[1] == target:
+            # Of frames that share their time, the last one stays on screen.
+            if self.current[1] == target and not self.index.is_shared(target):
                 return
 
     def _next(self) -> tuple[Any, int] | None:
@@ -198,6 +198,8 @@ class _FrameCursor:
         idle, count = 0, 0
         for packet in self._packets_and_flush():
             idle += 1
+            if self.shown_times is not None and packet is not None:
+                self.shown_times.note(packet)
             try:
                 frames = decode_packet(packet) if packet is not None else list(self.stream.codec_context.decode(None))
             except (av.FFmpegError, ValueError):
@@ -205,6 +207,8 @@ class _FrameCursor:
                 frames = []
             for frame in frames:
                 pts = frame.pts if frame.pts is not None else frame.dts
+                if self.shown_times is not None:
+                    pts = self.shown_times.next(pts)
                 if not self.index.timed:
                     pts, count = count, count + 1
                 if pts is not None and frame.width * frame.height <= self.reader.limits.max_pixels:
@@ -221,40 +225,3 @@ class _FrameCursor:
             self.reader.source.check_deadline()
             yield packet
         yield None
-
-
-def orientation(frame: Any) -> tuple[int, bool]:
-    """How a player turns the stored picture.
-
-    Returns:
-        Clockwise degrees (0, 90, 180 or 270) to turn it by, after mirroring it left to right if the flag is set.
-        Angles between are snapped to the nearest quarter; a matrix that cannot be inverted turns nothing.
-    """
-    matrix = next((bytes(side) for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None or len(matrix) < 36:
-        return 0, False
-    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.float64) / 65536.0
-    determinant = a * d - b * c
-    if abs(determinant) < 1e-6:
-        return 0, False
-    mirrored = bool(determinant < 0)
-    # Mirroring first negates the first row of the matrix; what is left is a rotation.
-    across, down = (-a, -b) if mirrored else (a, b)
-    return round(np.degrees(np.arctan2(down, across)) / 90.0) % 4 * 90, mirrored
-
-
-def rgb_picture(frame: Any, height: int, width: int) -> Pictures:
-    """The frame as a player shows it, uint8 `[H, W, 3]`."""
-    turn, mirrored = orientation(frame)
-    rows, columns = (width, height) if turn % 180 else (height, width)
-    # One scaling thread and exact rounding: the same pixels on every machine and in every worker.
-    rgb = frame.reformat(
-        width=columns,
-        height=rows,
-        format="rgb24",
-        interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,
-        threads=1,
-    ).to_ndarray()
-    if mirrored:
-        rgb = rgb[:, ::-1]
-    return np.ascontiguousarray(np.rot90(rgb, k=-turn // 90))
