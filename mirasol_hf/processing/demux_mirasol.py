@@ -218,9 +218,9 @@ def packets(container: Any, streams: list[Any], source: Any, problems: list[str]
         add_problem(problems, f"reading stopped early ({cause if failures else 'end of file inside a packet'})")
 
 
-def is_cut(packet: Any, container: Any) -> bool:
-    """Whether a packet is damaged; the last one of a wav that was written to a pipe is only shorter than others."""
-    return bool(packet.is_corrupt) and str(container.format.name) != "wav"
+def is_cut(packet: Any, source: Any) -> bool:
+    """Whether a packet is damaged; the last one of a file without a length (`open_ended`) is only shorter."""
+    return bool(packet.is_corrupt) and not source.open_ended
 
 
 def packet_tick(packet: Any, in_order: bool) -> int | None:
@@ -418,7 +418,7 @@ def _list_packets(
         listers[packet.stream_index].add(packet)
         if count >= limits.max_packets:
             raise MediaError(f"{source.label}: more than MediaLimits.max_packets={limits.max_packets} packets")
-        if is_cut(packet, container):
+        if is_cut(packet, source):
             add_problem(index.problems, "some packets are damaged or cut off")
         if count % 256 == 0:
             source.check_deadline()
@@ -481,7 +481,7 @@ def check_expansion(label: str, seconds: float, samples_per_second: int, size: i
 
 def note_missing_end(container: Any, index: MediaIndex) -> None:
     """Say so when the header of a format that knows its length promises more than is there."""
-    if not set(container.format.name.split(",")) & {"mov", "matroska", "flac", "mp3", "wav"}:
+    if not set(container.format.name.split(",")) & {"mov", "matroska", "flac", "mp3"}:
         return
     promised, found = 0.0, 0.0
     for part in (index.video, index.audio):

@@ -30,6 +30,7 @@ class MediaSource:
     Attributes:
         label: how messages call the source.
         size: bytes in all.
+        open_ended: whether this is a wav that was written to a pipe, so that its header knows no length.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: as the system says, naming the path.
@@ -55,6 +56,8 @@ class MediaSource:
         else:
             raise TypeError(f"a media source is a path, bytes or a binary file object, got {type(source).__name__}")
         self.size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        self.open_ended = is_open_ended(self._file.read(8))
         self._file.seek(0)
         if self.size == 0:
             self.close()
@@ -92,6 +95,11 @@ class MediaSource:
         """Close the file if this object opened it."""
         if self._owned:
             self._file.close()
+
+
+def is_open_ended(head: bytes) -> bool:
+    """Whether the first eight bytes are those of a wav without a length."""
+    return head[:4] == b"RIFF" and head[4:8] in (b"\xff" * 4, b"\0" * 4)
 
 
 def _is_address(path: str) -> bool:

@@ -173,7 +173,7 @@ class _ChunkStream:
             self.source.check_deadline()
             if count >= self.limits.max_packets:
                 self._refuse(f"more than MediaLimits.max_packets={self.limits.max_packets} packets")
-            if is_cut(packet, self.container):
+            if is_cut(packet, self.source):
                 add_problem(self.problems, "some packets are damaged or cut off")
             yield packet
         self._raise_failure()

@@ -11,6 +11,7 @@ from typing import Any
 
 from .box_scan_mirasol import FIRST_BOXES, BoxScan, Claims
 from .media_limits_mirasol import MediaError, MediaLimits
+from .media_source_mirasol import is_open_ended
 
 _MP4_DEMUXER = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2"}
 _POLL_SECONDS = 0.01
@@ -28,6 +29,7 @@ class StreamSource:
     Attributes:
         label: how messages call the source.
         size: bytes that have come so far.
+        open_ended: whether this is a wav whose header knows no length.
         formats: demuxers that may be used: the mp4 demuxer only where its boxes are checked.
         problems: what is wrong with the bytes, in words.
 
@@ -50,6 +52,7 @@ class StreamSource:
             raise MediaError(f"{self.label}: the stream is empty")
         self._boxes = _BoxGuard(self) if head[4:8] in FIRST_BOXES else None
         self._ready = head
+        self.open_ended = is_open_ended(head)
         # FFmpeg takes for mp4 what begins with unknown boxes too; such a stream would come past the check.
         allowed = limits.formats.split(",")
         self.formats = ",".join(name for name in allowed if self._boxes is not None or name not in _MP4_DEMUXER)

@@ -1,4 +1,4 @@
-"""Gives one file to the processor under limits of memory and time, and reports what else was touched.
+"""Gives files to the processor, each in a process of its own under a limit of memory, and reports what it touched.
 
 Two witnesses: an audit hook sees every file that Python opens, every program it starts and every socket it makes; the
 tables of /proc, read by a thread every few milliseconds and at the end, show what FFmpeg's own code has open. A file
@@ -24,7 +24,7 @@ class Witness:
     """What the process touches from `begin` on."""
 
     def __init__(self, path: str) -> None:
-        self.allowed = {path, os.path.abspath(path)}
+        self.allowed = {path, os.path.abspath(path), os.path.realpath(path)}
         self.seen: set[str] = set()
         self.over = threading.Event()
         self.watching = False
@@ -74,18 +74,15 @@ class Witness:
             self._compare()
 
 
-def main(path: str) -> None:
-    from fuzz_worker import _processor
-
-    processor = _processor()
-    processor(videos=[_picture()], num_chunks=1)
+def report(processor, path: str) -> str:
+    """Read one file as JSON: its outcome, what else was touched, memory and processor time."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, used + HEADROOM_BYTES))
     seconds = time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     witness = Witness(path)
     # strace shows this call, which marks where watching begins.
-    os.path.exists("/begin-of-reading")
+    os.path.exists(f"/begin-of-reading/{os.path.basename(path)}/")
     witness.begin()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -96,9 +93,26 @@ def main(path: str) -> None:
             outcome = "error" if os.path.basename(path) in str(error) else f"does not name the file: {error}"
     touched = witness.end()
     os.path.exists("/end-of-reading")
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     seconds = time.process_time() - seconds
-    print(json.dumps({"outcome": outcome, "touched": touched, "grown_mb": grown >> 10, "seconds": seconds}))
+    return json.dumps({"outcome": outcome, "touched": touched, "grown_mb": grown, "seconds": seconds})
+
+
+def main() -> None:
+    """One process per path on standard input, forked after the imports; one line of JSON for each."""
+    from fuzz_worker import _processor
+
+    processor = _processor()
+    processor(videos=[_picture()], num_chunks=1)
+    for line in sys.stdin:
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            print(report(processor, line.rstrip("\n")), flush=True)
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        if status:
+            print(json.dumps({"crash": status}), flush=True)
 
 
 def _picture():
@@ -108,4 +122,4 @@ def _picture():
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
