@@ -23,7 +23,11 @@ def test_hostile_files_touch_nothing_else(shared_media, tmp_path):
     folder, entries = shared_media
     hostile = [entry for entry in entries.values() if entry["cls"] != "good"]
     log = tmp_path / "calls"
-    traced = ["strace", "-f", "-qq", "-e", "trace=%file,%network", "-o", str(log)] if shutil.which("strace") else []
+    traced = (
+        ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=%file,%network", "-o", str(log)]
+        if shutil.which("strace")
+        else []
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen([*traced, sys.executable, str(_WORKER)], **pipes) as worker:

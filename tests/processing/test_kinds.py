@@ -13,7 +13,7 @@ from av.filter import Graph
 from media_maker import CORNERS, KINDS, QUIET_X265, picture, write_kinds, write_media
 
 from mirasol_hf.processing.chunk_plan_mirasol import plan_chunks
-from mirasol_hf.processing.demux_mirasol import index_media
+from mirasol_hf.processing.demux_mirasol import index_media, packets
 from mirasol_hf.processing.media_limits_mirasol import MediaLimits
 from mirasol_hf.processing.media_mirasol import MediaFile, probe_media, read_media
 from mirasol_hf.processing.media_source_mirasol import MediaSource
@@ -267,3 +267,31 @@ def _large(path):
 def test_a_gif_from_memory_is_a_video(kinds):
     facts = probe_media(io.BytesIO(kinds["pictures.gif"].read_bytes()))
     assert facts["video"]["frames"] == 25 and facts["audio"] is None
+
+
+@pytest.mark.parametrize("name", ["h264_aac.flv", "mpeg2_mp3.ts"])
+def test_a_stream_that_begins_in_mid_file_is_passed_over(kinds, name):
+    """PyAV raises IndexError for each of its packets; here for every fifth of those that are read."""
+    with av.open(str(kinds[name])) as container:
+        expected = [(packet.stream_index, packet.dts) for packet in container.demux() if packet.size]
+    with av.open(str(kinds[name])) as container:
+        late = _LateStream(container)
+        source = MediaSource(kinds[name], MediaLimits())
+        found = [(packet.stream_index, packet.dts) for packet in packets(late, list(container.streams), source)]
+    assert late.raised > 5 and found == [packet for i, packet in enumerate(expected) if i % 5 != 4]
+
+
+class _LateStream:
+    """A container in which every fifth packet belongs to a stream that nobody knows yet."""
+
+    def __init__(self, container):
+        self.container, self.count, self.raised = container, 0, 0
+
+    def demux(self, streams):
+        for packet in self.container.demux(streams):
+            if packet.size:
+                self.count += 1
+                if self.count % 5 == 0:
+                    self.raised += 1
+                    raise IndexError("list index out of range")
+            yield packet
