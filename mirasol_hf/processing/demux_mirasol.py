@@ -209,7 +209,7 @@ def packets(container: Any, streams: list[Any], source: Any, problems: list[str]
                     yield packet
             return
         except IndexError:
-            # A stream that begins in mid-file (FLV, MPEG-TS) is none of the chosen ones; PyAV stumbles over its packets.
+            # A stream that begins in mid-file (FLV, MPEG-TS) is none of the chosen; PyAV stumbles over its packets.
             source.check_deadline()
         except (EOFError, av.error.EOFError):
             break

@@ -17,7 +17,8 @@ from pathlib import Path
 
 HEADROOM_BYTES = 1 << 30
 _WATCHED = ("open", "os.exec", "os.posix_spawn", "os.system", "subprocess.Popen", "socket.__new__", "socket.connect")
-_OWN = ("/proc/self/", sys.prefix, sys.base_prefix)
+# FFmpeg loads tables of character sets from the system's libraries.
+_OWN = ("/proc/", "/usr/lib", "/lib", sys.prefix, sys.base_prefix)
 
 
 class Witness:
@@ -49,7 +50,7 @@ class Witness:
         if event == "open":
             name = details[0]
             own = not isinstance(name, (str, bytes)) or os.fsdecode(name) in self.allowed
-            if own or os.fsdecode(name).startswith(("/proc/self/", sys.prefix, sys.base_prefix)):
+            if own or os.fsdecode(name).startswith(_OWN):
                 return
             self.seen.add(f"open {os.fsdecode(name)}")
         else:
@@ -66,7 +67,7 @@ class Witness:
 
     def _compare(self) -> None:
         for name in self._open_files() - self.before - self.allowed:
-            if not name.startswith(("/proc/", sys.prefix, sys.base_prefix)):
+            if not name.startswith(_OWN):
                 self.seen.add(f"holds {name}")
 
     def _look(self) -> None:

@@ -62,7 +62,7 @@ def _faults(worker, path, accepted):
 def _strange_calls(log, path):
     """System calls while a file was read that name another file or reach for the network."""
     mark = f"/begin-of-reading/{path.name}/"
-    between = log.read_text(errors="replace").split(mark, 1)[1].split("/end-of-reading", 1)[0].splitlines()[1:]
+    between = log.read_text(errors="replace").split(mark, 1)[1].split("/end-of-reading", 1)[0].splitlines()[1:-1]
     calls = [line.split(maxsplit=1)[-1] for line in between if "resumed>" not in line and "---" not in line]
     own = (f'"{path}"', '""', f'"{sys.prefix}', f'"{sys.base_prefix}')
     strange = [
