@@ -28,7 +28,7 @@ from .media_source_mirasol import MediaSource
 Samples = npt.NDArray[np.float32]
 
 # Decoders need some packets before the first wanted sample to reach their full state.
-_PREROLL_SECONDS = 0.5
+PREROLL_SECONDS = 0.5
 # Containers whose index leads to the right packet; others are read from the start.
 _SEEKABLE = {"mov", "matroska", "webm", "wav", "w64", "avi", "flac"}
 # A jump in the time stamps beyond the first value, or a lasting difference beyond the second, restarts the count.
@@ -118,33 +118,11 @@ class AudioReader:
                 run = None
             if run is None:
                 if first:
-                    frame, start = self._on_grid(frame, start)
+                    frame, start = on_grid(frame, start, self.index.start - self.origin, self.sampling_rate)
                 run, first = SoundRun(frame, start, self.sampling_rate, _PIECE), False
             yield from run.push(frame)
         if run is not None:
             yield from run.finish()
-
-    def _on_grid(self, frame: Any, start: float) -> tuple[Any, float]:
-        """Cut the first frame after a seek so that it begins at an instant that both rates share.
-
-        Only then do the samples of a span lie exactly where reading the whole file would have put them.
-        """
-        rate = frame.sample_rate
-        period = rate // math.gcd(rate, self.sampling_rate)
-        anchor = self.index.start - self.origin
-        place = round((start - anchor) * rate)
-        skip = -place % period
-        if place <= 0 or not 0 < skip < frame.samples:
-            return frame, start
-        samples = frame.to_ndarray()
-        width = 1 if samples.shape[0] > 1 else frame.layout.nb_channels
-        try:
-            rest = np.ascontiguousarray(samples[:, skip * width :])
-            cut = av.AudioFrame.from_ndarray(rest, format=frame.format.name, layout=frame.layout.name)
-        except ValueError:
-            return frame, start
-        cut.sample_rate = rate
-        return cut, anchor + (place + skip) / rate
 
     def _frames(self, begin: float, end: float) -> Iterator[tuple[Any, float]]:
         """Decoded frames that matter for `[begin, end)` seconds, each with its start in seconds of the file."""
@@ -169,14 +147,14 @@ class AudioReader:
                         clock = _seconds(frame.pts, unit) - self.origin
                     yield frame, clock
                     clock += frame.samples / frame.sample_rate
-                    if clock > end + _PREROLL_SECONDS:
+                    if clock > end + PREROLL_SECONDS:
                         return
                 if idle > self.limits.max_idle_packets:
                     add_problem(self.problems, "the sound was given up after packets without a sample")
                     return
 
     def _seek(self, container: Any, stream: Any, begin: float) -> None:
-        target = begin - 2 * _PREROLL_SECONDS
+        target = begin - 2 * PREROLL_SECONDS
         if target <= max(0.0, self.index.start - self.origin) or not self.formats & _SEEKABLE:
             return
         try:
@@ -186,13 +164,13 @@ class AudioReader:
 
     def _skippable(self, packet: Any, tick: Fraction, begin: float) -> bool:
         """Whether a packet lies so far before the wanted sound that it need not be decoded."""
-        if packet.pts is None:
+        if packet.pts is None or begin <= 0.0:
             return False
         end = _seconds(packet.pts + max(packet.duration or 0, 0), tick) - self.origin
-        return end < begin - _PREROLL_SECONDS and bool(packet.duration)
+        return end < begin - PREROLL_SECONDS and bool(packet.duration)
 
     def _behind(self, packet: Any, tick: Fraction, end: float) -> bool:
-        return packet.pts is not None and _seconds(packet.pts, tick) - self.origin > end + _PREROLL_SECONDS
+        return packet.pts is not None and _seconds(packet.pts, tick) - self.origin > end + PREROLL_SECONDS
 
     def _decode(self, stream: Any, packet: Any | None) -> list[Any]:
         try:
@@ -206,6 +184,29 @@ class AudioReader:
             self.source.check_deadline()
             yield packet
         yield None
+
+
+def on_grid(frame: Any, start: float, anchor: float, sampling_rate: int) -> tuple[Any, float]:
+    """Cut the first frame after a seek so that it begins at an instant that both rates share.
+
+    Only then do the samples of a span lie exactly where reading the whole file would have put them. `anchor` is the
+    second at which the sound begins.
+    """
+    rate = frame.sample_rate
+    period = rate // math.gcd(rate, sampling_rate)
+    place = round((start - anchor) * rate)
+    skip = -place % period
+    if place <= 0 or not 0 < skip < frame.samples:
+        return frame, start
+    samples = frame.to_ndarray()
+    width = 1 if samples.shape[0] > 1 else frame.layout.nb_channels
+    try:
+        rest = np.ascontiguousarray(samples[:, skip * width :])
+        cut = av.AudioFrame.from_ndarray(rest, format=frame.format.name, layout=frame.layout.name)
+    except ValueError:
+        return frame, start
+    cut.sample_rate = rate
+    return cut, anchor + (place + skip) / rate
 
 
 def _seconds(ticks: int, unit: Fraction) -> float:

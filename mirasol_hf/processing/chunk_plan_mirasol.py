@@ -16,6 +16,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+# Instants closer than this are one: an edge of a window that falls on the start of a frame may miss it by a rounding.
+SAME_INSTANT = 1e-7
+
 
 @dataclass(frozen=True)
 class ChunkPlan:
@@ -141,10 +144,61 @@ def resolve_geometry(
     return num_chunks, num_frames // num_chunks
 
 
+def plan_request(
+    start: float,
+    end: float,
+    frames_per_chunk: int,
+    *,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    num_chunks: int | None = None,
+    chunk_seconds: float | None = None,
+    default: int = 8,
+) -> ChunkPlan:
+    """The plan of a request for `[start, end)`.
+
+    With `chunk_seconds`, windows of that duration follow each other until the end is covered; the last may reach
+    beyond it. `fps` then gives the frames per chunk, `round(fps * chunk_seconds)`, and `num_frames` is divided among
+    the chunks. Without it, see `resolve_geometry`.
+
+    Args:
+        start: first second that is covered.
+        end: second that the windows reach.
+        frames_per_chunk: F, unless the request changes it.
+        num_frames: frames of the whole clip.
+        fps: frames per second.
+        num_chunks: K.
+        chunk_seconds: seconds per window, instead of `num_chunks`.
+        default: K when nothing is asked for.
+
+    Raises:
+        ValueError: as `resolve_geometry` and `plan_chunks`, or if `chunk_seconds` is no positive number or given
+            together with `num_chunks`.
+    """
+    if chunk_seconds is None:
+        count, frames = resolve_geometry(end - start, frames_per_chunk, num_frames, fps, num_chunks, default)
+        return plan_chunks(start, end, num_chunks=count, frames_per_chunk=frames)
+    if num_chunks is not None:
+        raise ValueError(f"give num_chunks or chunk_seconds, not both: got {num_chunks} and {chunk_seconds}")
+    if not (math.isfinite(chunk_seconds) and chunk_seconds > 0):
+        raise ValueError(f"chunk_seconds must be a positive number of seconds, got {chunk_seconds}")
+    if not (math.isfinite(start) and math.isfinite(end) and end > start):
+        raise ValueError(f"end must lie after start, got start={start} s and end={end} s")
+    # The small slack keeps 3 s in three windows of 1 s although seconds are not exact in binary.
+    count = max(1, math.ceil((end - start) / chunk_seconds - 1e-6))
+    frames = frames_per_chunk
+    if num_frames is not None:
+        frames = resolve_geometry(end - start, frames_per_chunk, num_frames, fps, count)[1]
+    elif fps is not None:
+        resolve_num_chunks(end - start, frames_per_chunk, fps=fps)
+        frames = max(1, round(fps * chunk_seconds))
+    return plan_chunks(start, start + count * chunk_seconds, num_chunks=count, frames_per_chunk=frames)
+
+
 def pick_frames(presentation_times: npt.ArrayLike, wanted_times: npt.ArrayLike) -> IntArray:
     """Index of the frame that is on screen at each wanted time.
 
-    That is the last frame presented at or before it; before the first frame it is the first.
+    That is the last frame presented at or before it, give or take `SAME_INSTANT`; before the first it is the first.
 
     Args:
         presentation_times: `[N]` seconds, ascending, N at least 1.
@@ -161,7 +215,8 @@ def pick_frames(presentation_times: npt.ArrayLike, wanted_times: npt.ArrayLike) 
         raise ValueError(f"presentation_times must be a non-empty list of seconds, got shape {times.shape}")
     if not bool(np.all(np.diff(times) >= 0)):
         raise ValueError("presentation_times must be ascending and free of NaN")
-    found = np.searchsorted(times, np.asarray(wanted_times, dtype=np.float64), side="right") - 1
+    wanted = np.asarray(wanted_times, dtype=np.float64) + SAME_INSTANT
+    found = np.searchsorted(times, wanted, side="right") - 1
     return np.maximum(found, 0).astype(np.int64)
 
 

@@ -5,10 +5,12 @@ durations in them are often wrong, the time stamps of packets seldom.
 """
 
 import os
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from statistics import median
+from heapq import heappop, heappush
 from typing import Any
 
 import av
@@ -32,6 +34,10 @@ _DEMUX_FAILURES = 16
 _CLOCK_ROUNDING = 0.05
 _JUMP_SECONDS = 3600.0
 _SMALL_BYTES = 2**28
+# Frames are stored out of order by this many at most.
+_REORDERED_FRAMES = 32
+# Different durations of packets that are counted.
+_DURATIONS = 4096
 
 
 @dataclass
@@ -46,6 +52,7 @@ class VideoIndex:
         keys: int64 `[n, 2]`, presentation and decoding time of the frames that reading can start at, ascending.
         end: the tick at which the last frame leaves the screen.
         pixel_ratio: width of a stored pixel divided by its height.
+        in_order: whether the times of packets, taken in ascending order, are those of the frames as they are shown.
     """
 
     stream: int
@@ -55,6 +62,12 @@ class VideoIndex:
     keys: IntArray
     end: int
     pixel_ratio: float = 1.0
+    in_order: bool = False
+
+    def is_shared(self, tick: int) -> bool:
+        """Whether several frames claim to appear at this tick."""
+        place = int(np.searchsorted(self.pts, tick))
+        return place + 1 < len(self.pts) and bool(self.pts[place + 1] == tick)
 
     def seconds(self, ticks: npt.ArrayLike) -> FloatArray:
         """Ticks in seconds of the container's clock."""
@@ -91,6 +104,28 @@ class MediaIndex:
     origin: float = 0.0
     duration: float = 0.0
     problems: list[str] = field(default_factory=list)
+
+
+class ShownTimes:
+    """Times of frames in a container (AVI) that numbers its packets and does not know when they are shown.
+
+    Frames leave the decoder in the order in which they are shown, so each gets the earliest number that is left.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+
+    def note(self, packet: Any) -> None:
+        """Take the time of a packet that goes into the decoder."""
+        if packet.dts is not None:
+            heappush(self._times, packet.dts)
+        if len(self._times) > _REORDERED_FRAMES:
+            # More than any decoder holds back: these frames were lost.
+            heappop(self._times)
+
+    def next(self, own: int | None) -> int | None:
+        """Time of the frame that comes out; `own` if no packet had one."""
+        return heappop(self._times) if self._times else own
 
 
 def open_container(source: MediaSource, limits: MediaLimits) -> Any:
@@ -174,6 +209,9 @@ def packets(container: Any, streams: list[Any], source: Any, problems: list[str]
                 if packet.size:
                     yield packet
             return
+        except IndexError:
+            # A stream that begins in mid-file (FLV, MPEG-TS) is none of the chosen; PyAV stumbles over its packets.
+            source.check_deadline()
         except (EOFError, av.error.EOFError):
             break
         except av.FFmpegError as error:
@@ -182,6 +220,22 @@ def packets(container: Any, streams: list[Any], source: Any, problems: list[str]
             cause = _cause(error)
     if problems is not None:
         add_problem(problems, f"reading stopped early ({cause if failures else 'end of file inside a packet'})")
+
+
+def is_cut(packet: Any, source: Any) -> bool:
+    """Whether a packet is damaged; the last one of a file without a length (`open_ended`) is only shorter."""
+    return bool(packet.is_corrupt) and not source.open_ended
+
+
+def packet_tick(packet: Any, in_order: bool) -> int | None:
+    """When the frame of a packet is shown; where only the order is known, the number of the packet."""
+    tick: int | None = packet.pts if packet.pts is not None and not in_order else packet.dts
+    return tick
+
+
+def in_decoding_order(container: Any) -> bool:
+    """Whether the container knows only when its packets are decoded."""
+    return str(container.format.name) == "avi"
 
 
 def decode_packet(packet: Any) -> list[Any]:
@@ -242,56 +296,68 @@ def _audio_allowed(stream: Any, limits: MediaLimits, problems: list[str]) -> boo
 
 
 class _VideoLister:
-    """Collects the packets of the video stream."""
+    """Collects the packets of the video stream, in eight bytes for each and sixteen more for each key frame."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, in_order: bool) -> None:
         self.stream = stream
-        self.pts: list[int] = []
-        self.keys: list[tuple[int, int]] = []
-        self.durations: list[int] = []
+        self.in_order = in_order
+        self.pts = array("q")
+        self.keys = array("q")
+        self.durations: Counter[int] = Counter()
         self.untimed = 0
         self.last_end = (0, 0)
 
     def add(self, packet: Any) -> None:
-        pts = packet.pts if packet.pts is not None else packet.dts
+        pts = packet_tick(packet, self.in_order)
         duration = max(packet.duration or 0, 0)
         if pts is None:
             self.untimed += 1
-            self.durations.append(duration)
             return
         if packet.is_keyframe:
-            self.keys.append((pts, min(pts, packet.dts if packet.dts is not None else pts)))
+            self.keys.extend((pts, min(pts, packet.dts if packet.dts is not None else pts)))
         if not packet.is_discard:
             self.pts.append(pts)
-            self.durations.append(duration)
+            if len(self.durations) < _DURATIONS or duration in self.durations:
+                self.durations[duration] += 1
             self.last_end = max(self.last_end, (pts, duration)) if len(self.pts) > 1 else (pts, duration)
 
     def index(self) -> VideoIndex | None:
         time_base = self.stream.time_base or Fraction(1, 90000)
+        ratio = float(self.stream.sample_aspect_ratio or 1)
         if self.untimed > len(self.pts):
-            return self._counted(self.untimed + len(self.pts))
+            return self._counted(self.untimed + len(self.pts), ratio)
         if not self.pts:
             return None
-        pts = np.sort(np.asarray(self.pts, dtype=np.int64))
-        usual = int(median(self.durations)) or self._usual_gap(pts, time_base)
+        pts = np.sort(np.frombuffer(self.pts, dtype=np.int64))
+        usual = usual_duration(self.durations) or self._usual_gap(pts, time_base)
         last = self.last_end[1] or usual
         if last * time_base > _LONGEST_FRAME_SECONDS:
             last = usual if usual * time_base <= _LONGEST_FRAME_SECONDS else self._usual_gap(pts, time_base)
-        keys = np.asarray(sorted(self.keys), dtype=np.int64).reshape(-1, 2)
-        ratio = float(self.stream.sample_aspect_ratio or 1)
-        return VideoIndex(self.stream.index, time_base, True, pts, keys, int(pts[-1]) + last, ratio)
+        keys = np.frombuffer(self.keys, dtype=np.int64).reshape(-1, 2)
+        keys = keys[np.lexsort((keys[:, 1], keys[:, 0]))]
+        return VideoIndex(self.stream.index, time_base, True, pts, keys, int(pts[-1]) + last, ratio, self.in_order)
 
-    def _counted(self, frames: int) -> VideoIndex:
+    def _counted(self, frames: int, ratio: float) -> VideoIndex:
         """A stream without time stamps: frames follow each other at the nominal rate."""
         rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         pts = np.arange(frames, dtype=np.int64)
-        return VideoIndex(self.stream.index, 1 / Fraction(rate), False, pts, np.zeros((0, 2), np.int64), frames)
+        return VideoIndex(self.stream.index, 1 / Fraction(rate), False, pts, np.zeros((0, 2), np.int64), frames, ratio)
 
     @staticmethod
     def _usual_gap(pts: IntArray, time_base: Fraction) -> int:
         gaps = np.diff(pts)
         gaps = gaps[gaps > 0]
         return int(np.median(gaps)) if len(gaps) else max(1, round(Fraction(1, 25) / time_base))
+
+
+def usual_duration(durations: Counter[int]) -> int:
+    """The median of counted durations; 0 if there is none."""
+    left = durations.total() / 2
+    for duration in sorted(durations):
+        left -= durations[duration]
+        if left <= 0:
+            return duration
+    return 0
 
 
 class _AudioLister:
@@ -349,7 +415,7 @@ def _list_packets(
 ) -> None:
     listers: dict[int, Any] = {}
     if video is not None:
-        listers[video.index] = _VideoLister(video)
+        listers[video.index] = _VideoLister(video, in_decoding_order(container))
     if audio is not None:
         prepare_codec(audio, limits)
         listers[audio.index] = _AudioLister(audio)
@@ -357,7 +423,7 @@ def _list_packets(
         listers[packet.stream_index].add(packet)
         if count >= limits.max_packets:
             raise MediaError(f"{source.label}: more than MediaLimits.max_packets={limits.max_packets} packets")
-        if packet.is_corrupt:
+        if is_cut(packet, source):
             add_problem(index.problems, "some packets are damaged or cut off")
         if count % 256 == 0:
             source.check_deadline()

@@ -22,8 +22,6 @@ from .chunk_plan_mirasol import plan_chunks, sample_ranges
 
 # Short frames analysed at once: bounds the memory for long clips without changing any number.
 _FRAMES_PER_BLOCK = 8192
-# Short frames whose spectra are in memory together.
-_FRAMES_AT_ONCE = 2048
 
 
 class MirasolFeatureExtractor(SequenceFeatureExtractor):
@@ -160,8 +158,23 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
 
     def _log_mel(self, wave: torch.Tensor, ranges: npt.NDArray[np.int64]) -> torch.Tensor:
         """Scaled log-mel `[k, S, M]` of the chunks whose sample ranges are given."""
-        half = self.win_length // 2
         lengths = ranges[:, 1] - ranges[:, 0]
+        count = self._frames_per_step(int(lengths.max()))
+        if len(ranges) == 1 and count * self.num_steps > _FRAMES_PER_BLOCK:
+            power = self._power_of_long_chunk(wave, int(ranges[0, 0]), int(ranges[0, 1]), count)
+        else:
+            power = self._power_of_chunks(wave, ranges, lengths)
+        mel = power @ _mel_filters(
+            self.n_fft, self.num_mel_bins, self.min_frequency, self.max_frequency, self.sampling_rate
+        )
+        decibels = 10.0 * torch.log10(mel.clamp_min(self.mel_floor))
+        return ((decibels + self.db_offset) / self.db_scale).float()
+
+    def _power_of_chunks(
+        self, wave: torch.Tensor, ranges: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Mean power spectrum per step, float64 `[k, S, n_fft // 2 + 1]`."""
+        half = self.win_length // 2
         stride = int(lengths.max()) + 2 * half
         # Each chunk lies alone in its row, half a window of zeros on either side: neighbours cannot leak in.
         rows = torch.zeros(len(ranges), stride)
@@ -173,32 +186,38 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         power = torch.empty(len(ranges), self.num_steps, self.n_fft // 2 + 1, dtype=torch.float64)
         for count in np.unique(counts):
             chosen = np.flatnonzero(counts == count)
-            power[chosen] = self._mean_power(rows, chosen, lengths[chosen], int(count))
-        mel = power @ _mel_filters(
-            self.n_fft, self.num_mel_bins, self.min_frequency, self.max_frequency, self.sampling_rate
-        )
-        decibels = 10.0 * torch.log10(mel.clamp_min(self.mel_floor))
-        return ((decibels + self.db_offset) / self.db_scale).float()
+            starts = self._starts(lengths[chosen], int(count)) + chosen[:, None, None] * stride
+            power[chosen] = self._power_of_steps(rows.flatten(), starts)
+        return power
 
-    def _mean_power(
-        self, rows: torch.Tensor, chosen: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], count: int
-    ) -> torch.Tensor:
-        """Mean power spectrum per step, float64 `[k, S, n_fft // 2 + 1]`, with `count` short frames per step."""
+    def _power_of_long_chunk(self, wave: torch.Tensor, begin: int, end: int, count: int) -> torch.Tensor:
+        """As `_power_of_chunks` for one chunk, some steps at a time: an hour has more short frames than memory."""
+        starts = self._starts(np.array([end - begin]), count) + begin - self.win_length // 2
+        size = max(1, _FRAMES_PER_BLOCK // count)
+        power = torch.zeros(1, self.num_steps, self.n_fft // 2 + 1, dtype=torch.float64)
+        for first in range(0, self.num_steps, size):
+            block = starts[:, first : first + size]
+            base = int(block.min())
+            row = torch.zeros(int(block.max()) + self.win_length - base)
+            low, high = max(begin, base, 0), min(end, base + len(row), len(wave))
+            if low < high:
+                row[low - base : high - base] = wave[low:high]
+                power[:, first : first + size] = self._power_of_steps(row, block - base)
+        return power
+
+    def _starts(self, lengths: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+        """First samples `[k, S, count]` of short frames in rows that begin half a window before their chunk."""
         frames = count * self.num_steps
         centres = (np.arange(frames) + 0.5) / frames * lengths[:, None]
-        starts = centres.astype(np.int64) + chosen[:, None] * rows.shape[1]
-        windows = rows.flatten().unfold(0, self.win_length, 1)
-        steps = torch.from_numpy(starts.reshape(-1, count))
-        # A few steps at a time: the short frames of a long chunk would take many times the room of its samples.
-        parts = [self._power_of_steps(windows, block) for block in steps.split(max(1, _FRAMES_AT_ONCE // count))]
-        return torch.cat(parts).view(len(chosen), self.num_steps, -1)
+        return centres.astype(np.int64).reshape(len(lengths), self.num_steps, count)
 
-    def _power_of_steps(self, windows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        """Mean power spectrum float64 `[n, n_fft // 2 + 1]` of short frames that start at `steps` `[n, count]`."""
-        short = windows[steps.reshape(-1)] * _hann_window(self.win_length)
-        spectrum = torch.view_as_real(torch.fft.rfft(short, n=self.n_fft)).flatten(1)
+    def _power_of_steps(self, wave: torch.Tensor, starts: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Mean power spectrum float64 `[k, s, n_fft // 2 + 1]` of short frames that begin at `starts` `[k, s, n]`."""
+        short = wave.unfold(0, self.win_length, 1)[torch.from_numpy(starts.reshape(-1))]
+        window = _hann_window(self.win_length)
+        spectrum = torch.view_as_real(torch.fft.rfft(short * window, n=self.n_fft)).flatten(1)
         # Squares of real and imaginary parts are averaged first and added last: one pass less over the large tensor.
-        squares = spectrum.square_().view(*steps.shape, -1).mean(1)
+        squares = spectrum.square_().view(*starts.shape, -1).mean(2)
         return squares.unflatten(-1, (-1, 2)).sum(-1).double()
 
 

@@ -32,7 +32,7 @@ class MediaLimits:
         min_sampling_rate: samples per second of the sound, lower bound.
         max_sampling_rate: samples per second of the sound, upper bound.
         max_duration: seconds between the first and the last instant of the file.
-        max_packets: packets of the chosen streams.
+        max_packets: packets of the chosen streams, and samples that the header of an mp4 may announce.
         max_idle_packets: packets in a row that give nothing, after which a stream is given up.
         max_expansion: how many times larger than the file its unpacked sound may be (past the first 256 MB).
         max_boxes: boxes of an mp4 file that are looked at before it is opened.
@@ -44,6 +44,10 @@ class MediaLimits:
         max_seconds: wall-clock seconds for reading one file; a TimeoutError ends it. Where chunks are read one by one
             it holds for each, and waiting for a pipe does not count.
         max_threads: decoding threads for large pictures, never more than cores; the result does not depend on it.
+        allow_urls: whether http and https addresses are read; all others never are. The whole file is fetched first.
+        max_url_bytes: bytes that are fetched from one address.
+        max_url_seconds: wall-clock seconds for fetching them; a TimeoutError ends it.
+        max_redirects: how often an address may lead to another one.
         formats: names of the demuxers that may be used, separated by commas.
     """
 
@@ -53,14 +57,18 @@ class MediaLimits:
     min_sampling_rate: int = 1000
     max_sampling_rate: int = 768_000
     max_duration: float = 172_800.0
-    max_packets: int = 20_000_000
+    max_packets: int = 10_000_000
     max_idle_packets: int = 20_000
     max_expansion: float = 10_000.0
-    max_boxes: int = 200_000
+    max_boxes: int = 1_000_000
     max_box_depth: int = 16
     max_stream_bytes: int = 2**31
     max_header_bytes: int = 2**26
     max_skew: float = 10.0
     max_seconds: float = 900.0
     max_threads: int = 8
+    allow_urls: bool = False
+    max_url_bytes: int = 2**30
+    max_url_seconds: float = 120.0
+    max_redirects: int = 5
     formats: str = _FORMATS

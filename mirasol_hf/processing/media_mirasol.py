@@ -16,7 +16,8 @@ from .chunk_plan_mirasol import ChunkPlan, sample_ranges
 from .demux_mirasol import FloatArray, Progress, add_problem, index_media
 from .media_limits_mirasol import MediaError, MediaLimits, MediaWarning
 from .media_source_mirasol import MediaInput, MediaSource
-from .video_reader_mirasol import Pictures, VideoReader, orientation
+from .picture_mirasol import Pictures, orientation
+from .video_reader_mirasol import VideoReader
 
 # Share of the progress bar that each step of reading takes.
 _INDEX_SHARE, _VIDEO_SHARE = 0.1, 0.6

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from .media_limits_mirasol import MediaError, MediaLimits
+from .media_url_mirasol import fetch_url
 
 MediaInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*://")
@@ -22,16 +23,19 @@ class MediaSource:
     """Bytes of one source with a deadline; what FFmpeg reads through.
 
     Args:
-        source: path, bytes, or binary file object (read from its first byte).
+        source: path, bytes, or binary file object (read from its first byte); where `limits.allow_urls` is set, an
+            http or https address too, which is fetched whole.
         limits: see [`MediaLimits`].
 
     Attributes:
         label: how messages call the source.
         size: bytes in all.
+        open_ended: whether this is a wav that was written to a pipe, so that its header knows no length.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: as the system says, naming the path.
         MediaError: if the source is empty, not a regular file, an address, or not binary.
+        TimeoutError: if an address cannot be fetched in time.
         TypeError: if it is of no known kind.
     """
 
@@ -41,7 +45,8 @@ class MediaSource:
         self._owned = not hasattr(source, "read")
         if isinstance(source, (str, os.PathLike)):
             self.label = str(source)
-            self._file: Any = _open_regular(os.fspath(source))
+            path = os.fspath(source)
+            self._file: Any = fetch_url(path, limits) if _is_address(path) else _open_regular(path)
         elif isinstance(source, (bytes, bytearray, memoryview)):
             self.label = f"<{len(source)} bytes>"
             self._file = io.BytesIO(source)
@@ -51,6 +56,8 @@ class MediaSource:
         else:
             raise TypeError(f"a media source is a path, bytes or a binary file object, got {type(source).__name__}")
         self.size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        self.open_ended = is_open_ended(self._file.read(8))
         self._file.seek(0)
         if self.size == 0:
             self.close()
@@ -90,14 +97,21 @@ class MediaSource:
             self._file.close()
 
 
+def is_open_ended(head: bytes) -> bool:
+    """Whether the first eight bytes are those of a wav without a length."""
+    return head[:4] == b"RIFF" and head[4:8] in (b"\xff" * 4, b"\0" * 4)
+
+
+def _is_address(path: str) -> bool:
+    return bool(_ADDRESS.match(path)) and "\0" not in path and not Path(path).exists()
+
+
 def _open_regular(path: str) -> BinaryIO:
     """Open a regular file for reading without ever waiting for one."""
     if not path:
         raise MediaError("the path of the media file is empty")
     if "\0" in path:
         raise MediaError(f"{path!r}: a path cannot contain a NUL character")
-    if _ADDRESS.match(path) and not Path(path).exists():
-        raise MediaError(f"{path}: addresses are not read; give a local file, bytes or a file object")
     # Without O_NONBLOCK, opening a FIFO that nobody writes to waits for ever.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(handle).st_mode

@@ -15,7 +15,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .chunk_plan_mirasol import ChunkPlan, plan_chunks
+from .chunk_plan_mirasol import ChunkPlan
 from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
 from .demux_mirasol import Progress
 from .media_limits_mirasol import MediaError, MediaLimits
@@ -171,7 +171,8 @@ class MirasolProcessor(ProcessorMixin):
             return_timestamps: add `video_timestamps` and `chunk_seconds`.
             limits: what one file may cost.
             progress: called with a growing fraction from 0 to 1 while the files are read.
-            kwargs: `num_frames` (of the whole clip) or `fps`, and `num_chunks`; `sampling_rate` of waveforms;
+            kwargs: `num_frames` (of the whole clip) or `fps`, and `num_chunks` or `chunk_seconds` (the last window may
+                reach beyond the end); `sampling_rate` of waveforms;
                 `load_audio_from_video`; `return_tensors`; those of the tokenizer and the video processor. For frames
                 in memory, `fps` is the rate they were taken at, unless `video_metadata` (one entry for each clip)
                 says that; with `do_sample_frames=False` all of them are used and need no rate.
@@ -239,7 +240,7 @@ class MirasolProcessor(ProcessorMixin):
         Args:
             source: path, bytes or binary file object; one that cannot seek (a pipe) is read as it comes.
             chunk_seconds: duration of each window; the last may reach beyond the end of the media.
-            start: first second that is used. What lies before it is decoded and dropped.
+            start: first second that is used. What lies before it is read, but decoded only from the last key frame on.
             end: second at which it ends at most; the last window is cut there.
             load_audio_from_video: whether the sound is read too, by default as in a call.
             return_timestamps: add `video_timestamps` float64 `[1, 1, F]`.
@@ -408,10 +409,10 @@ class MirasolProcessor(ProcessorMixin):
             raise ValueError(f"start={begin:g} s lies outside the clip, which lasts from {first:g} s to {last:g} s")
         if not end > begin:
             raise ValueError(f"end={end:g} s must lie after start={begin:g} s")
-        own, asked = self.video_processor, request.video_options
+        asked = request.video_options
         fps = asked.get("fps") if request.rates[i] or not isinstance(pictures, FramesClip) else None
-        chunks, frames = own.chunk_geometry(pictures, begin, end, fps, asked)
-        return plan_chunks(begin, end, num_chunks=chunks, frames_per_chunk=frames)
+        plan: ChunkPlan = self.video_processor.plan(pictures, begin, end, asked, fps)
+        return plan
 
     def _collate(self, rows: list[_Row], return_timestamps: bool) -> dict[str, torch.Tensor]:
         data: dict[str, torch.Tensor] = {}

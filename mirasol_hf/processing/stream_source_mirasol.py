@@ -5,17 +5,16 @@ one by one on their way.
 """
 
 import io
+import math
 import time
 from typing import Any
 
-from .box_scan_mirasol import FIRST_BOXES, BoxScan
+from .box_scan_mirasol import FIRST_BOXES, BoxScan, Claims
 from .media_limits_mirasol import MediaError, MediaLimits
+from .media_source_mirasol import is_open_ended
 
 _MP4_DEMUXER = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2"}
 _POLL_SECONDS = 0.01
-# Samples that the headers of a stream may claim beyond one for each byte that has come.
-_FREE_CLAIMS = 2**22
-_HEADER_CLAIMS = 2**24
 
 
 class StreamSource:
@@ -30,6 +29,7 @@ class StreamSource:
     Attributes:
         label: how messages call the source.
         size: bytes that have come so far.
+        open_ended: whether this is a wav whose header knows no length.
         formats: demuxers that may be used: the mp4 demuxer only where its boxes are checked.
         problems: what is wrong with the bytes, in words.
 
@@ -52,6 +52,7 @@ class StreamSource:
             raise MediaError(f"{self.label}: the stream is empty")
         self._boxes = _BoxGuard(self) if head[4:8] in FIRST_BOXES else None
         self._ready = head
+        self.open_ended = is_open_ended(head)
         # FFmpeg takes for mp4 what begins with unknown boxes too; such a stream would come past the check.
         allowed = limits.formats.split(",")
         self.formats = ",".join(name for name in allowed if self._boxes is not None or name not in _MP4_DEMUXER)
@@ -133,7 +134,7 @@ class _BoxGuard:
         self.media_left: int | None = 0  # None: to the end of the stream
         self.header_seen = False
         self.ended = False
-        self.run_claims = 0
+        self.claims = Claims()
 
     def read(self, count: int) -> bytes:
         if not self.checked and self.media_left == 0 and not self.ended:
@@ -202,36 +203,26 @@ class _BoxGuard:
 
 
 class _HeldBoxes(BoxScan):
-    """The check of one held box; what it claims counts against the whole stream.
+    """The check of one held box; what it claims counts against the whole stream, whose end nobody knows.
 
     A table without an entry for each sample costs its writer nothing, FFmpeg some tens of bytes per sample.
     """
 
     def __init__(self, guard: _BoxGuard, content: bytes) -> None:
-        self.guard = guard
-        self.header_claims = 0
-        super().__init__(_Held(guard.source.label, content), guard.source.limits)
+        super().__init__(_Held(guard.source.label, content), guard.source.limits, guard.claims)
+        self.media_bytes = math.inf
+        self.run_bytes = guard.source.size
 
-    def check_sizes(self, kind: bytes, body: int, after: int) -> None:
-        super().check_sizes(kind, body, after)
-        words = self.words(body, 3)
-        self.header_claims += words[2] if len(words) == 3 else 0
-        if self.header_claims > _HEADER_CLAIMS:
-            self.refuse(f"the header claims {self.header_claims} samples, too many for a stream; give the path")
-
-    def check_run(self, body: int) -> None:
-        super().check_run(body)
-        words = self.words(body, 2)
-        self.guard.run_claims += words[1] if len(words) == 2 else 0
-        if self.guard.run_claims > _FREE_CLAIMS + self.guard.source.size:
-            self.refuse(f"fragments claim {self.guard.run_claims} samples in {self.guard.source.size} bytes")
+    def refuse(self, cause: str) -> None:
+        """Raise the error that names the stream."""
+        raise MediaError(f"{self.source.label}: refused while reading: {cause}")
 
 
 class _Held:
-    """A held box as the source of a scan; its size stands for that of the file nobody knows."""
+    """A held box as the source of a scan; it is whole, so none of its tables ends with the file."""
 
     def __init__(self, label: str, content: bytes) -> None:
         self.label = label
-        self.size = max(len(content) + 1, _HEADER_CLAIMS)
+        self.size = len(content) + 1
         self._file = io.BytesIO(content)
         self.read, self.seek = self._file.read, self._file.seek

@@ -12,7 +12,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, resolve_geometry
+from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, plan_request
 from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
 from .media_mirasol import MediaFile
 
@@ -22,9 +22,11 @@ class MirasolVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[ca
 
     Attributes:
         num_chunks: K, the number of equal windows a clip is cut into.
+        chunk_seconds: seconds of each window, instead of their number.
     """
 
     num_chunks: int | None
+    chunk_seconds: float | None
 
 
 class MirasolVideoProcessor(VideoProcessorMixin):
@@ -118,9 +120,10 @@ class MirasolVideoProcessor(VideoProcessorMixin):
 
         Args:
             videos: see [`MirasolProcessor`].
-            kwargs: those of the class, and `num_frames`, `fps`, `num_chunks`, `return_tensors` of the call. `fps` is
-                the rate that frames in memory were taken at; where `video_metadata` (one entry for each clip) says
-                that, it is the rate at which they are sampled. Without either they are taken as equally spaced.
+            kwargs: those of the class, and `num_frames`, `fps`, `num_chunks` or `chunk_seconds`, `return_tensors` of
+                the call. `fps` is the rate that frames in memory were taken at; where `video_metadata` (one entry for
+                each clip) says that, it is the rate at which they are sampled. Without either they are taken as
+                equally spaced.
 
         Returns:
             `pixel_values_videos` `[B, K, F, C, H, W]` and `video_mask` `[B, K]`.
@@ -152,29 +155,31 @@ class MirasolVideoProcessor(VideoProcessorMixin):
             fps = fps if rate else None
             if wanted is not None and wanted > len(clip.frames) and self._option("do_sample_frames", options):
                 raise ValueError(f"num_frames={wanted}, but {name} has {len(clip.frames)} frames")
-        chunks, frames = self.chunk_geometry(clip, 0.0, clip.duration, fps, options)
-        plan = plan_chunks(0.0, clip.duration, num_chunks=chunks, frames_per_chunk=frames)
-        read = self.read_chunks(clip, plan, **options) if clip.has_video else None
+        try:
+            plan = self.plan(clip, 0.0, clip.duration, options, fps)
+            read = self.read_chunks(clip, plan, **options) if clip.has_video else None
+        finally:
+            if isinstance(clip, MediaFile):
+                clip.close()
         if read is None:
             raise ValueError(f"{name} has no pictures")
         return read
 
-    def chunk_geometry(
-        self, clip: Any, start: float, end: float, fps: float | None, options: dict[str, Any]
-    ) -> tuple[int, int]:
-        """K and F of a clip between two seconds.
+    def plan(self, clip: Any, start: float, end: float, options: dict[str, Any], fps: float | None) -> ChunkPlan:
+        """The windows and instants of a clip between two seconds, see `plan_request`.
 
         Args:
             clip: where the pictures come from; None or a file are always sampled.
             start, end: seconds.
+            options: `num_frames`, `num_chunks`, `chunk_seconds` and `do_sample_frames` of a call.
             fps: rate at which the clip is sampled.
-            options: `num_frames`, `num_chunks` and `do_sample_frames` of a call.
         """
         if isinstance(clip, FramesClip) and not self._option("do_sample_frames", options):
             count = int(((clip.times >= start) & (clip.times < end)).sum())
-            return max(1, math.ceil(count / self.num_frames)), self.num_frames
-        asked = (options.get("num_frames"), fps, options.get("num_chunks"))
-        return resolve_geometry(end - start, self.num_frames, *asked, self.num_chunks)
+            chunks = max(1, math.ceil(count / self.num_frames))
+            return plan_chunks(start, end, num_chunks=chunks, frames_per_chunk=self.num_frames)
+        asked = {name: options.get(name) for name in ("num_frames", "num_chunks", "chunk_seconds")}
+        return plan_request(start, end, self.num_frames, **asked, fps=fps, default=self.num_chunks)
 
     def sample_frames(
         self, metadata: Any, num_frames: int | None = None, fps: float | None = None, **kwargs: Any

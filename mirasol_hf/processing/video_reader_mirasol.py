@@ -9,13 +9,12 @@ from typing import Any, TypeAlias
 
 import av
 import numpy as np
-import numpy.typing as npt
-from av.video.reformatter import Interpolation
 
 from .chunk_plan_mirasol import pick_frames
 from .demux_mirasol import (
     FloatArray,
     Progress,
+    ShownTimes,
     VideoIndex,
     add_problem,
     decode_packet,
@@ -26,8 +25,7 @@ from .demux_mirasol import (
 )
 from .media_limits_mirasol import MediaLimits
 from .media_source_mirasol import MediaSource
-
-Pictures = npt.NDArray[np.uint8]
+from .picture_mirasol import Pictures, rgb_picture
 
 # Seeking costs a flush of the decoder and a jump in the file: worth it only past this many frames.
 _FRAMES_WORTH_A_SEEK = 12
@@ -134,7 +132,7 @@ class VideoReader:
     def _read_trips(self, targets: list[int], height: int, width: int, progress: Progress | None) -> _Shown:
         """Exactly the wanted frames of a stream without damage, each by its own tick."""
         shown: _Shown = {}
-        if not self.index.timed or bool((np.diff(self.index.pts) <= 0).any()):
+        if not self.index.timed or self.index.in_order or bool((np.diff(self.index.pts) <= 0).any()):
             raise _UnsureError
         with _FrameCursor(self) as cursor:
             for trip in self._plan_trips(targets):
@@ -205,15 +203,17 @@ class _FrameCursor:
     def __exit__(self, *exc: object) -> None:
         self.container.close()
 
-    def _open(self, ticks: int | None = None) -> None:
+    def _open(self) -> None:
         self.container = open_container(self.reader.source, self.reader.limits)
         self.stream = stream_at(self.container, self.index.stream)
         prepare_codec(self.stream, self.reader.limits)
-        if ticks is not None:
-            self.container.seek(ticks, stream=self.stream)
+        if self.index.in_order and self.stream.codec_context.has_b_frames:
+            # Behind a seek the decoder drops frames that lean on what came before, and the count of times is lost.
+            self.reader._may_seek = False
         self._restart()
 
     def _restart(self) -> None:
+        self.shown_times = ShownTimes() if self.index.in_order else None
         self.frames = self._decode()
         self.current: tuple[Any, int] | None = None
         self.upcoming: tuple[Any, int] | None = None
@@ -226,9 +226,6 @@ class _FrameCursor:
         Raises:
             _UnsureError: if anything is not as the index says.
         """
-        if self.container.format.name == "avi":
-            # Its packets carry the order of decoding, not the time at which their frame is shown.
-            raise _UnsureError
         context, missing = self.stream.codec_context, set(trip.targets)
         skips = context.name in _SKIPS_EXACTLY
         if trip.start is not None:
@@ -309,7 +306,8 @@ class _FrameCursor:
             if self.upcoming is None or self.upcoming[1] > target:
                 return
             self.current, self.upcoming = self.upcoming, None
-            if self.current[1] == target:
+            # Of frames that share their time, the last one stays on screen.
+            if self.current[1] == target and not self.index.is_shared(target):
                 return
 
     def _next(self) -> tuple[Any, int] | None:
@@ -321,6 +319,8 @@ class _FrameCursor:
         idle, count = 0, 0
         for packet in self._packets_and_flush():
             idle += 1
+            if self.shown_times is not None and packet is not None:
+                self.shown_times.note(packet)
             try:
                 frames = decode_packet(packet) if packet is not None else list(self.stream.codec_context.decode(None))
             except (av.FFmpegError, ValueError):
@@ -328,6 +328,8 @@ class _FrameCursor:
                 frames = []
             for frame in frames:
                 pts = frame.pts if frame.pts is not None else frame.dts
+                if self.shown_times is not None:
+                    pts = self.shown_times.next(pts)
                 if not self.index.timed:
                     pts, count = count, count + 1
                 if pts is not None and frame.width * frame.height <= self.reader.limits.max_pixels:
@@ -344,40 +346,3 @@ class _FrameCursor:
             self.reader.source.check_deadline()
             yield packet
         yield None
-
-
-def orientation(frame: Any) -> tuple[int, bool]:
-    """How a player turns the stored picture.
-
-    Returns:
-        Clockwise degrees (0, 90, 180 or 270) to turn it by, after mirroring it left to right if the flag is set.
-        Angles between are snapped to the nearest quarter; a matrix that cannot be inverted turns nothing.
-    """
-    matrix = next((bytes(side) for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None or len(matrix) < 36:
-        return 0, False
-    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.float64) / 65536.0
-    determinant = a * d - b * c
-    if abs(determinant) < 1e-6:
-        return 0, False
-    mirrored = bool(determinant < 0)
-    # Mirroring first negates the first row of the matrix; what is left is a rotation.
-    across, down = (-a, -b) if mirrored else (a, b)
-    return round(np.degrees(np.arctan2(down, across)) / 90.0) % 4 * 90, mirrored
-
-
-def rgb_picture(frame: Any, height: int, width: int) -> Pictures:
-    """The frame as a player shows it, uint8 `[H, W, 3]`."""
-    turn, mirrored = orientation(frame)
-    rows, columns = (width, height) if turn % 180 else (height, width)
-    # One scaling thread and exact rounding: the same pixels on every machine and in every worker.
-    rgb = frame.reformat(
-        width=columns,
-        height=rows,
-        format="rgb24",
-        interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,
-        threads=1,
-    ).to_ndarray()
-    if mirrored:
-        rgb = rgb[:, ::-1]
-    return np.ascontiguousarray(np.rot90(rgb, k=-turn // 90))

@@ -42,13 +42,15 @@ def write_media(
     rotation: int | None = None,
     audio_delay: float = 0.0,
     options: dict[str, str] | None = None,
+    pixels: str = "yuv420p",
+    codec_options: dict[str, str] | None = None,
 ):
     """Write a file whose flashes and tones begin at `events`; returns the path."""
     with av.open(str(path), "w", options=options or {}) as container:
         streams = []
         if video:
-            stream = container.add_stream(video, rate=fps)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream = container.add_stream(video, rate=fps, options=codec_options or {})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
             stream.gop_size = gop
             if rotation is not None:
                 stream.set_display_rotation(rotation)
@@ -85,3 +87,44 @@ def _sounds(seconds, rate, events, channels, delay, codec):
         )
         frame.sample_rate, frame.pts, frame.time_base = rate, first + round(delay * rate), Fraction(1, rate)
         yield frame
+
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+QUIET_X265 = {"x265-params": "log-level=none"}
+# Name, and what differs from a clip of 25 pictures in H.264 with mono AAC at 44.1 kHz.
+KINDS = {
+    "h264_aac.mp4": {},
+    "bframes.mp4": {"codec_options": {"bf": "3"}, "options": {"movflags": "faststart"}},
+    "fragments.mp4": {"options": FRAGMENTED},
+    "hevc_10bit.mp4": {
+        "video": "libx265",
+        "pixels": "yuv420p10le",
+        "codec_options": {"x265-params": "log-level=none"},
+    },
+    "av1.mp4": {"video": "libsvtav1", "audio": None},
+    "mpeg4_mp3.avi": {"video": "mpeg4", "audio": "libmp3lame"},
+    "bframes.avi": {"video": "mpeg4", "audio": "pcm_s16le", "codec_options": {"bf": "2"}},
+    "mjpeg_pcm.avi": {"video": "mjpeg", "audio": "pcm_s16le", "pixels": "yuvj420p"},
+    "prores_pcm.mov": {"video": "prores_ks", "audio": "pcm_s16le", "pixels": "yuv422p10le"},
+    "alpha.mov": {"video": "qtrle", "audio": None, "pixels": "argb"},
+    "h264_flac.mkv": {"audio": "flac"},
+    "ffv1_opus.mkv": {"video": "ffv1", "audio": "libopus", "rate": 48000},
+    "vp9_opus.webm": {"video": "libvpx-vp9", "audio": "libopus", "rate": 48000},
+    "vp8_opus.webm": {"video": "libvpx", "audio": "libopus", "rate": 48000},
+    "h264_aac.ts": {},
+    "mpeg2_mp3.ts": {"video": "mpeg2video", "audio": "libmp3lame"},
+    "h264_aac.flv": {},
+    "pictures.gif": {"video": "gif", "audio": None, "pixels": "rgb8"},
+    "raw.h264": {"audio": None},
+    "sound.wav": {"video": None, "audio": "pcm_s16le", "rate": 8000},
+    "sound.flac": {"video": None, "audio": "flac"},
+    "sound.mp3": {"video": None, "audio": "libmp3lame"},
+    "sound.ogg": {"video": None, "audio": "libopus", "rate": 48000},
+    "sound.m4a": {"video": None},
+    "sound.aac": {"video": None},
+}
+
+
+def write_kinds(folder, seconds: float = 1.0, events=(0.4,)):
+    """One small file of every kind; returns their paths."""
+    return [write_media(folder / name, seconds=seconds, events=events, **what) for name, what in KINDS.items()]

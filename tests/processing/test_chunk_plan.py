@@ -4,12 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirasol_hf.processing.chunk_plan_mirasol import (
+    SAME_INSTANT,
     pick_frames,
     plan_chunks,
+    plan_request,
     resolve_geometry,
     resolve_num_chunks,
     sample_ranges,
 )
+from mirasol_hf.processing.clips_mirasol import FramesClip, SoundClip
 
 seconds = st.floats(0.0, 1e5, allow_nan=False)
 lengths = st.floats(1e-3, 4e4, allow_nan=False)
@@ -51,7 +54,7 @@ def test_every_sample_belongs_to_exactly_one_window(start, length, chunks, rate)
 )
 def test_the_frame_on_screen_is_the_last_one_before(presented, wanted):
     for index, instant in zip(pick_frames(presented, wanted), wanted):
-        shown = [i for i, time in enumerate(presented) if time <= instant]
+        shown = [i for i, time in enumerate(presented) if time <= instant + SAME_INSTANT]
         assert index == (shown[-1] if shown else 0)
 
 
@@ -91,3 +94,82 @@ def test_requests_that_cannot_be_met(arguments, message):
 def test_spans_that_are_none(start, end):
     with pytest.raises(ValueError, match="start"):
         plan_chunks(start, end, num_chunks=2, frames_per_chunk=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(0.0, 1e4), st.floats(1e-3, 4e4), st.floats(0.05, 600.0), st.integers(1, 64))
+def test_windows_of_a_given_duration_cover_the_span(start, length, duration, frames):
+    if length / duration > 2e5:
+        duration = length / 2e5
+    plan = plan_request(start, start + length, frames, chunk_seconds=duration)
+    assert plan.windows[0, 0] == start and plan.frames_per_chunk == frames
+    assert plan.windows[-1, 1] >= start + length - 2e-6 * duration
+    assert plan.windows[-1, 0] < start + length
+    assert np.array_equal(plan.windows[1:, 0], plan.windows[:-1, 1])
+    assert np.allclose(np.diff(plan.windows, axis=1), duration, rtol=1e-6, atol=1e-7)
+
+
+def test_requests_in_seconds():
+    assert plan_request(0.0, 3.0, 8, chunk_seconds=1.0).frame_times.shape == (3, 8)
+    assert plan_request(0.0, 3.01, 8, chunk_seconds=1.0).frame_times.shape == (4, 8)
+    assert plan_request(0.0, 3.0, 8, chunk_seconds=1.0, fps=4).frame_times.shape == (3, 4)
+    assert plan_request(0.0, 3.0, 8, chunk_seconds=1.0, num_frames=48).frame_times.shape == (3, 16)
+    assert plan_request(0.0, 0.04, 8, chunk_seconds=30.0).windows.tolist() == [[0.0, 30.0]]
+    assert plan_request(0.0, 8.0, 8, num_frames=32).frame_times.shape == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"chunk_seconds": 1.0, "num_chunks": 3}, "not both"),
+        ({"chunk_seconds": 0.0}, "positive"),
+        ({"chunk_seconds": float("nan")}, "positive"),
+        ({"chunk_seconds": 1.0, "fps": -1.0}, "fps must be"),
+        ({"chunk_seconds": 1.0, "fps": 2.0, "num_frames": 9}, "not both"),
+        ({"chunk_seconds": 1.0, "num_frames": 8}, "cannot be divided"),
+    ],
+)
+def test_requests_in_seconds_that_cannot_be_met(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plan_request(0.0, 3.0, 8, **arguments)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(0, 4000), min_size=1, max_size=30, unique=True).map(sorted),
+    st.integers(1, 500),
+    st.integers(0, 5000),
+    st.integers(1, 5000),
+    st.integers(1, 12),
+    st.integers(1, 6),
+)
+def test_pictures_lie_in_their_window_and_masks_say_what_is_real(ticks, last, begin, length, chunks, frames):
+    """Frames at whole milliseconds, each a picture of its own number; windows anywhere."""
+    pictures = np.repeat(np.arange(len(ticks), dtype=np.uint8), 12).reshape(-1, 2, 2, 3)
+    clip = FramesClip(pictures, np.array(ticks) / 1000, (ticks[-1] + last) / 1000)
+    plan = plan_chunks(begin / 1000, (begin + length) / 1000, num_chunks=chunks, frames_per_chunk=frames)
+    on_screen = [low < clip.end and high > clip.times[0] for low, high in plan.windows]
+    found = clip.read_pictures(plan, 2, 2)
+    if found is None:
+        assert not any(on_screen)
+        return
+    shown, times, mask = found
+    assert mask.tolist() == on_screen
+    numbers = shown[..., 0, 0, 0].numpy()
+    for k in np.flatnonzero(mask):
+        for f, wanted in enumerate(plan.frame_times[k]):
+            begun = [i for i, tick in enumerate(ticks) if tick / 1000 <= wanted + SAME_INSTANT]
+            assert numbers[k, f] == (begun[-1] if begun else 0)
+            assert times[k, f] == clip.times[numbers[k, f]]
+    assert not numbers[~mask].any()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 20_000), st.integers(0, 30_000), st.integers(1, 30_000), st.integers(1, 40))
+def test_samples_lie_in_their_window_and_none_is_lost_or_doubled(samples, begin, length, chunks):
+    wave = np.arange(1, samples + 1, dtype=np.float32)
+    plan = plan_chunks(begin / 16000, (begin + length) / 16000, num_chunks=chunks, frames_per_chunk=1)
+    parts = list(SoundClip(wave, 16000).read_sound(plan, 16000))
+    for (second, part), (low, high) in zip(parts, plan.windows):
+        assert len(part) == 0 or low - 1 / 16000 <= second <= second + len(part) / 16000 <= high + 1 / 16000
+    assert np.array_equal(np.concatenate([part for _, part in parts]), wave[begin : begin + length])

@@ -136,7 +136,7 @@ def test_sparse_reading_seeks_and_gives_the_pixels_of_reading_on(tmp_path):
         whole = media.video_reader()
         whole._may_seek = False
         slow, slow_times = whole.read(wanted, 48, 64)
-        assert whole.frames_decoded > 450
+        assert whole.frames_decoded > 2 * reader.frames_decoded
     assert np.array_equal(sparse, slow) and np.array_equal(times, slow_times)
     assert np.allclose(times, [1.0, 9.48, 18.76])
 
@@ -189,7 +189,7 @@ def test_damaged_packets_cost_only_themselves(media, tmp_path):
 def test_progress_grows_to_one(media):
     seen = []
     read_media(media / "clip.mp4", plan_of(), progress=seen.append)
-    assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0) and len(seen) > 10
+    assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0) and len(seen) > 5
 
 
 def test_limits(media):

@@ -4,9 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
+from media_maker import CORNERS
 
 from mirasol_hf.processing.chunk_plan_mirasol import plan_chunks
-from mirasol_hf.processing.media_mirasol import probe_media, read_media
+from mirasol_hf.processing.media_mirasol import MediaFile, probe_media, read_media
 
 
 def test_good_files_are_what_the_manifest_says(shared_media):
@@ -15,7 +17,8 @@ def test_good_files_are_what_the_manifest_says(shared_media):
     for name, entry in entries.items():
         if entry["cls"] != "good":
             continue
-        wrong += [f"{name}: {what}" for what in _differences(probe_media(folder / name), entry)]
+        facts = probe_media(folder / name)
+        wrong += [f"{name}: {what}" for what in (*_differences(facts, entry), *facts["problems"])]
     assert not wrong
 
 
@@ -85,6 +88,60 @@ def _tone_onset(begin, wave, event):
     level = np.abs(wave[first : first + round(0.5 * rate)])
     loud = np.flatnonzero(level > 0.5 * level.max()) if len(level) and level.max() > 0.02 else []
     return begin + (first + int(loud[0])) / rate if len(loud) else None
+
+
+def test_every_frame_is_upright_in_its_colours_and_at_its_time(shared_media):
+    folder, entries = shared_media
+    checked, wrong = 0, []
+    for name, entry in entries.items():
+        content = entry.get("content") or {}
+        if entry["cls"] != "good" or not entry.get("video") or entry.get("no_visual") or name == "long_10min.mp4":
+            continue
+        width, height = content["render_size"]
+        with MediaFile(folder / name) as media:
+            reader = media.video_reader()
+            frames, times = reader.read(reader.times + 1e-4, height, width)
+        checked += 1
+        # JPEG at this quality misses saturated colours by some steps.
+        off = _corner_error(frames[0].astype(int), content["c"] // 2)
+        if off > (20 if "mjpeg" in name else entry.get("colour_tol", 14)):
+            wrong.append(f"{name}: corners off by {off}")
+        if "barcode" in content and content["fps_nominal"] is not None:
+            rate = content["fps_nominal"][0] / content["fps_nominal"][1]
+            first = entry["content_t0_pts_s"] - entry["timeline_origin_s"]
+            expected = np.round((times - first) * rate).astype(int)
+            read = np.array([_bar_code(frame, content["barcode"]) for frame in frames])
+            if not entry.get("no_visual_after") and (read != expected).any():
+                wrong.append(f"{name}: bar codes {read[:5]} instead of {expected[:5]}")
+    assert checked > 30 and not wrong
+
+
+def _corner_error(frame, inset):
+    corners = {"tl": frame[inset, inset], "tr": frame[inset, -inset]}
+    corners |= {"bl": frame[-inset, inset], "br": frame[-inset, -inset]}
+    return max(int(np.abs(corners[name] - colour).max()) for name, colour in CORNERS.items())
+
+
+def _bar_code(frame, code):
+    row = frame[code["y0"] + code["bs"] // 2].mean(-1)
+    bits = [row[int(code["x0"] + (bit + 0.5) * code["bs"])] > 128 for bit in range(code["bits"])]
+    return sum(int(bit) << (code["bits"] - 1 - place) for place, bit in enumerate(bits))
+
+
+def test_streams_give_what_files_give(shared_media, processor):
+    folder, entries = shared_media
+    wrong = []
+    for name, entry in entries.items():
+        if entry["cls"] != "good" or name == "long_10min.mp4":
+            continue
+        whole = processor(videos=folder / name, num_chunks=5, return_timestamps=True)
+        seconds = float(whole["chunk_seconds"][0, -1, 1]) / 5
+        parts = list(processor.iter_chunks(folder / name, chunk_seconds=seconds, return_timestamps=True))
+        for key, value in whole.items():
+            streamed = torch.cat([part[key] for part in parts], dim=1)
+            if streamed.shape != value.shape or (streamed - value).abs().max() > 1e-9:
+                wrong.append(f"{name}: {key}")
+    assert not wrong
 
 
 def test_hostile_files_end_in_an_accepted_way(shared_media):
