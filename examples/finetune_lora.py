@@ -1,0 +1,179 @@
+"""Teach the embedded model another language with LoRA: German questions and answers about AVScenes clips.
+
+The model that ships with the package was trained on English alone. Its towers already see and hear; only the text
+decoder has to learn new words for what they find. A LoRA adapter of the preset "text" (a twentieth of the parameters)
+does that in a few minutes on two cores:
+
+    python examples/finetune_lora.py --output german-adapter
+
+prints the exact-match accuracy on unseen clips before and after, and asks the adapter through the pipeline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import get_peft_model
+from transformers import (
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    EvalPrediction,
+    Seq2SeqTrainingArguments,
+    pipeline,
+    set_seed,
+)
+
+import mirasol_hf
+from mirasol_hf.data.avscenes import Question, sample_scene
+from mirasol_hf.training.adapters import adapter_config
+from mirasol_hf.training.avscenes_data import clip_tensors
+from mirasol_hf.training.collator import MirasolDataCollator
+from mirasol_hf.training.trainer import MirasolTrainer
+
+# 1. The new vocabulary. The tokenizer works on bytes and in lower case, so nothing has to be added to it.
+MOMENTS = {"at the start": "am Anfang", "in the middle": "in der Mitte", "at the end": "am Ende"}
+QUESTIONS = {
+    "seen_color": "Welche Farbe ist {moment} zu sehen?",
+    "seen_shape": "Welche Form ist {moment} zu sehen?",
+    "heard": "Was ist {moment} zu hören?",
+    "color_first": "Welche Farbe kommt zuerst?",
+    "color_last": "Welche Farbe kommt zuletzt?",
+    "shape_first": "Welche Form kommt zuerst?",
+    "shape_last": "Welche Form kommt zuletzt?",
+    "sound_first": "Was ist zuerst zu hören?",
+    "sound_last": "Was ist zuletzt zu hören?",
+    "count_shapes": "Wie viele Formen sind zu sehen?",
+}
+ANSWERS = (
+    {"red": "rot", "green": "grün", "blue": "blau", "yellow": "gelb", "purple": "lila", "white": "weiß"}
+    | {"circle": "kreis", "square": "quadrat", "triangle": "dreieck", "star": "stern", "cross": "kreuz"}
+    | {"low tone": "tiefer ton", "high tone": "hoher ton", "noise": "rauschen", "beeps": "piepen"}
+    | {"siren": "sirene", "nothing": "nichts"}
+    | {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
+)
+
+
+def in_german(question: Question) -> tuple[str, str]:
+    """The question and its answer in German."""
+    moment = next((german for english, german in MOMENTS.items() if english in question.question), "")
+    return QUESTIONS[question.kind].format(moment=moment), ANSWERS[question.answer]
+
+
+# 2. The data: clips drawn from a seed, rendered straight to the tensors that the processor would read from their file.
+def german_clips(processor: Any, split: str, count: int, num_chunks: int = 8) -> list[dict[str, Any]]:
+    """Rows for the collator: the media of a clip with its German questions and answers."""
+    rows = []
+    for index in range(count):
+        scene = sample_scene(split, index, min_seconds=4, max_seconds=32)
+        pairs = [in_german(question) for question in scene.questions() if question.kind in QUESTIONS]
+        prompts = [processor.build_prompt(question) for question, _ in pairs]
+        row = clip_tensors(scene, processor, num_chunks)
+        rows.append({**row, "prompt": prompts, "answer": [answer for _, answer in pairs]})
+    return rows
+
+
+# 3. The measure: generated answers, compared letter by letter.
+class ExactMatch:
+    """Accuracy of generated answers, for `compute_metrics`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, evaluated: EvalPrediction) -> dict[str, float]:
+        said, right = (self._texts(ids) for ids in (evaluated.predictions, evaluated.label_ids))
+        return {"accuracy": sum(a == b for a, b in zip(said, right, strict=True)) / len(right)}
+
+    def _texts(self, ids: Any) -> list[str]:
+        ids = np.where(ids < 0, self.tokenizer.pad_token_id, ids)
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+# 4. The adapter and the Trainer.
+def build_trainer(model: Any, processor: Any, rows: dict[str, Any], options: argparse.Namespace) -> MirasolTrainer:
+    """A Trainer that evaluates by generating."""
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(options.output),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=16,
+        per_device_eval_batch_size=32,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=10,
+        predict_with_generate=True,
+        generation_max_length=None,
+        remove_unused_columns=False,
+        save_strategy="no",
+        logging_steps=25,
+        report_to=[],
+        disable_tqdm=True,
+        seed=options.seed,
+    )
+    return MirasolTrainer(
+        model=model,
+        args=arguments,
+        data_collator=MirasolDataCollator(
+            processor.tokenizer, video_processor=processor.video_processor, with_prompts=True
+        ),
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"],
+        processing_class=processor,
+        compute_metrics=ExactMatch(processor.tokenizer),
+    )
+
+
+def finetune(options: argparse.Namespace) -> dict[str, Any]:
+    """Train the adapter; return the accuracy before and after, the share of trained parameters and the seconds."""
+    began = time.monotonic()
+    set_seed(options.seed)
+    processor = AutoProcessor.from_pretrained(mirasol_hf.EMBEDDED_MODEL)
+    model = AutoModelForMultimodalLM.from_pretrained(mirasol_hf.EMBEDDED_MODEL)
+    adapted = get_peft_model(model, adapter_config("text", r=options.rank, lora_alpha=2 * options.rank))
+    trained, total = adapted.get_nb_trainable_parameters()
+    rows = {
+        "train": german_clips(processor, "train", options.clips),
+        "validation": german_clips(processor, "validation", options.validation_clips),
+    }
+    trainer = build_trainer(adapted, processor, rows, options)
+    # A new adapter changes nothing: this is the accuracy of the embedded model.
+    before = trainer.evaluate(max_new_tokens=8)["eval_accuracy"]
+    trainer.train()
+    after = trainer.evaluate(max_new_tokens=8)["eval_accuracy"]
+    adapted.save_pretrained(options.output)
+    processor.save_pretrained(options.output)
+    return {
+        "accuracy_before": before,
+        "accuracy_after": after,
+        "questions": sum(len(row["answer"]) for row in rows["validation"]),
+        "trained_share": trained / total,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Command line; returns what `finetune` does."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("german-adapter"), help="folder for the adapter")
+    parser.add_argument("--clips", type=int, default=400, help="training clips")
+    parser.add_argument("--validation-clips", type=int, default=64)
+    parser.add_argument("--epochs", type=float, default=6)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    result = finetune(options)
+    # 5. The adapter folder is all a pipeline needs: it names the model that it goes on.
+    pipe = pipeline("video-question-answering", model=str(options.output))
+    for question in ("Welche Farbe ist am Anfang zu sehen?", "Was ist am Ende zu hören?"):
+        print(question, "->", pipe(str(mirasol_hf.SAMPLE_CLIP), question)[0]["answer"])
+    print(json.dumps(result))
+    return result
+
+
+if __name__ == "__main__":
+    main()
