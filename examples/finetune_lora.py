@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from peft import get_peft_model
 from transformers import (
     AutoModelForMultimodalLM,
@@ -66,15 +67,24 @@ def in_german(question: Question) -> tuple[str, str]:
 
 
 # 2. The data: clips drawn from a seed, rendered straight to the tensors that the processor would read from their file.
-def german_clips(processor: Any, split: str, count: int, num_chunks: int = 8) -> list[dict[str, Any]]:
-    """Rows for the collator: the media of a clip with its German questions and answers."""
+#    The adapter leaves the time-aligned part as it is, so each clip is encoded once and not once an epoch.
+@torch.no_grad()
+def german_clips(model: Any, processor: Any, split: str, count: int, num_chunks: int = 8) -> list[dict[str, Any]]:
+    """Rows for the collator: the encoded media of a clip with its German questions and answers."""
     rows = []
     for index in range(count):
         scene = sample_scene(split, index, min_seconds=4, max_seconds=32)
+        clip = {name: value[None] for name, value in clip_tensors(scene, processor, num_chunks).items()}
+        frames = processor.video_processor.normalize_frames(clip.pop("frames"))
+        encoded = model.encode_media(pixel_values_videos=frames, **clip)
         pairs = [in_german(question) for question in scene.questions() if question.kind in QUESTIONS]
-        prompts = [processor.build_prompt(question) for question, _ in pairs]
-        row = clip_tensors(scene, processor, num_chunks)
-        rows.append({**row, "prompt": prompts, "answer": [answer for _, answer in pairs]})
+        rows.append(
+            {
+                "media_hidden_states": encoded.media_hidden_states[0],
+                "prompt": [processor.build_prompt(question) for question, _ in pairs],
+                "answer": [answer for _, answer in pairs],
+            }
+        )
     return rows
 
 
@@ -111,15 +121,14 @@ def build_trainer(model: Any, processor: Any, rows: dict[str, Any], options: arg
         save_strategy="no",
         logging_steps=25,
         report_to=[],
+        dataloader_pin_memory=False,
         disable_tqdm=True,
         seed=options.seed,
     )
     return MirasolTrainer(
         model=model,
         args=arguments,
-        data_collator=MirasolDataCollator(
-            processor.tokenizer, video_processor=processor.video_processor, with_prompts=True
-        ),
+        data_collator=MirasolDataCollator(processor.tokenizer, with_prompts=True),
         train_dataset=rows["train"],
         eval_dataset=rows["validation"],
         processing_class=processor,
@@ -136,8 +145,8 @@ def finetune(options: argparse.Namespace) -> dict[str, Any]:
     adapted = get_peft_model(model, adapter_config("text", r=options.rank, lora_alpha=2 * options.rank))
     trained, total = adapted.get_nb_trainable_parameters()
     rows = {
-        "train": german_clips(processor, "train", options.clips),
-        "validation": german_clips(processor, "validation", options.validation_clips),
+        "train": german_clips(model, processor, "train", options.clips),
+        "validation": german_clips(model, processor, "validation", options.validation_clips),
     }
     trainer = build_trainer(adapted, processor, rows, options)
     # A new adapter changes nothing: this is the accuracy of the embedded model.
