@@ -72,6 +72,10 @@ _CONFIG_METADATA = {
 }
 
 
+# where Transformers imports the code of a Hub folder
+_REMOTE_MODULES = "transformers_modules"
+
+
 def reject_unknown_fields(config: PreTrainedConfig, extra: dict[str, Any]) -> None:
     """Raises ValueError for constructor keys that no field takes; the library would store them silently."""
     known = set(PreTrainedConfig().to_dict()) | _CONFIG_METADATA | set(vars(PreTrainedConfig()))
@@ -460,6 +464,11 @@ class MirasolConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if not type(self).__module__.startswith(_REMOTE_MODULES):
+            # A folder with its own code, opened where the package is installed: the package's classes serve, and
+            # saving again would otherwise name code files that are not there.
+            kwargs.pop("auto_map", None)
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         reject_unknown_fields(self, kwargs)
 
