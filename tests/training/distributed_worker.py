@@ -84,6 +84,7 @@ def two_steps(folder: str, output: Path) -> None:
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         train_sampling_strategy="sequential",
+        ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
         ddp_find_unused_parameters=False,
         report_to=[],
         disable_tqdm=True,

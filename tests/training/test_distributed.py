@@ -19,9 +19,9 @@ LAUNCHERS = {
     "one": [sys.executable],
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"],
     "accelerate": [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--multi_cpu", "--num_processes=2",
-        "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1",
-        "--main_process_port=0",
+        # accelerate starts several processes on CPUs by MPI alone; its launcher for GPUs starts them without any too
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
+        "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
     ],
 }  # fmt: skip
 
