@@ -111,7 +111,8 @@ class MirasolTrainer(Seq2SeqTrainer):
         # Nothing is decoded here: keys and values need not be kept.
         inputs = {"use_cache": False, **inputs}
         # The library's smoothing withholds the labels from the model, which then computes none of the media losses.
-        smoother, self.label_smoother = self.label_smoother, None
+        smoother: Any = getattr(self, "label_smoother", None)
+        self.label_smoother: Any = None
         try:
             loss, outputs = super().compute_loss(
                 model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
