@@ -6,6 +6,7 @@ from mirasol_hf.cli.ask import ask
 from mirasol_hf.cli.bench import bench
 from mirasol_hf.cli.demo import demo
 from mirasol_hf.cli.evaluate import evaluate
+from mirasol_hf.cli.hub import hub
 from mirasol_hf.cli.info import info
 from mirasol_hf.cli.probe import probe
 from mirasol_hf.cli.train import train
@@ -25,3 +26,4 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.add_typer(bench, name="bench")
+app.add_typer(hub, name="hub")

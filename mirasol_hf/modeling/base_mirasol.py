@@ -9,9 +9,10 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .attention_mirasol import MirasolEncoderLayer
+from .loading_mirasol import MirasolCheckpointMixin
 
 
-class MirasolPreTrainedModel(PreTrainedModel):
+class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
     """Base of the whole model and of every part."""
 
     base_model_prefix = "model"
@@ -27,6 +28,7 @@ class MirasolPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     # loss heads serve training only: a checkpoint with others than the configuration asks for still loads
     _keys_to_ignore_on_load_unexpected = [r"loss_heads\."]
+    _keys_to_ignore_on_load_missing = [r"loss_heads\."]
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -40,9 +42,10 @@ class MirasolMediaPart(MirasolPreTrainedModel):
     """A part of the time-aligned half: a stack of ViT blocks and a final LayerNorm."""
 
     main_input_name = "hidden_states"
-    _input_embed_layer = "embeddings"
     _fsdp_plan = {"layers.*": "free_full_weight"}
     _can_record_outputs: dict[str, Any] = {"hidden_states": MirasolEncoderLayer}
+    # what checkpointed layers of frozen towers need: `enable_input_require_grads` lets gradients start here
+    _input_embed_layer = "embeddings"
 
     def build_stack(self, config: Any) -> None:
         """Adds `layers` and `norm`; called by the constructors before `post_init()`."""

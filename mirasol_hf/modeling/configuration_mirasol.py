@@ -15,6 +15,8 @@ from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import logging
 
+from .presets_mirasol import PRESETS
+
 logger = logging.get_logger(__name__)
 
 
@@ -91,6 +93,10 @@ _CONFIG_METADATA = {
     "torch_dtype",
     "transformers_version",
 }
+
+
+# where Transformers imports the code of a Hub folder
+_REMOTE_MODULES = "transformers_modules"
 
 
 def known_keys(config: PreTrainedConfig) -> set[str]:
@@ -512,6 +518,14 @@ class MirasolConfig(_MirasolStrictConfig):
     num_attention_heads = _of_text_config("num_attention_heads")
     num_key_value_heads = _of_text_config("num_key_value_heads")
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        if not type(self).__module__.startswith(_REMOTE_MODULES):
+            # A folder with its own code, opened where the package is installed: the package's classes serve, and
+            # saving again would otherwise name code files that are not there.
+            kwargs.pop("auto_map", None)
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
+
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "MirasolConfig":
         """Builds one of the named sizes.
@@ -571,57 +585,3 @@ def _tube_tokens(video: Any) -> list[int]:
             count *= (extent[axis] - offset[axis] - kernel[axis]) // stride[axis] + 1
         counts.append(count)
     return counts
-
-
-# at these widths 1/sqrt(width) starts learning sooner than the customary 0.02
-_TINY_WIDTH = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4, "initializer_range": 0.088}
-_BASE_WIDTH = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "initializer_range": 0.088,
-        "video_config": {
-            **_TINY_WIDTH,
-            "image_size": 64,
-            "num_frames": 8,
-            "tube_kernels": ((1, 24, 24), (8, 8, 8)),
-            "tube_strides": ((4, 13, 13), (8, 16, 16)),
-            "tube_offsets": ((0, 0, 0), (0, 4, 4)),
-            "num_hidden_layers": 3,
-            "reconstruction_size": (2, 8, 8),
-        },
-        "audio_config": {
-            **_TINY_WIDTH,
-            "num_steps": 32,
-            "num_mel_bins": 64,
-            "patch_size": (8, 16),
-            "num_hidden_layers": 2,
-            "reconstruction_size": (8, 16),
-        },
-        "combiner_config": {**_TINY_WIDTH, "num_output_tokens": 4, "num_hidden_layers": 2, "memory_size": 16},
-        "time_config": {**_TINY_WIDTH, "num_hidden_layers": 3},
-        "text_config": {
-            **_TINY_WIDTH,
-            "vocab_size": 512,
-            "num_key_value_heads": 2,
-            "num_hidden_layers": 3,
-            "max_position_embeddings": 256,
-        },
-    },
-    "base": {
-        "video_config": {**_BASE_WIDTH, "num_hidden_layers": 12},
-        "audio_config": {**_BASE_WIDTH, "num_hidden_layers": 12},
-        "combiner_config": {**_BASE_WIDTH, "num_output_tokens": 16, "num_hidden_layers": 4, "memory_size": 64},
-        "time_config": {**_BASE_WIDTH, "num_hidden_layers": 8},
-        "text_config": {
-            "hidden_size": 768,
-            "intermediate_size": 2048,
-            "num_attention_heads": 12,
-            "num_key_value_heads": 4,
-            "num_hidden_layers": 8,
-            "vocab_size": 32_000,
-            "max_position_embeddings": 2048,
-        },
-    },
-    "3b": {},
-}

@@ -42,6 +42,7 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
 
     config: MirasolConfig
     input_modalities = ("video", "audio", "text")
+    _keys_to_ignore_on_load_unexpected = [r"loss_heads\.", r"^lm_head\."]  # of a checkpoint with heads
 
     def __init__(self, config: MirasolConfig) -> None:
         super().__init__(config)

@@ -15,7 +15,7 @@ from mirasol_hf.pipelines.video_question_answering_mirasol import VideoQuestionA
 from mirasol_hf.registration import PIPELINE_TASK
 
 
-def save_with_code(pipe: VideoQuestionAnsweringPipeline, folder: str | os.PathLike) -> None:
+def save_with_code(pipe: VideoQuestionAnsweringPipeline, folder: str | os.PathLike, **kwargs: Any) -> None:
     """Saves model, processor and pipeline together with their code.
 
     Elsewhere: `pipeline(model=folder, trust_remote_code=True)`, or any Auto class with `trust_remote_code=True`.
@@ -23,6 +23,7 @@ def save_with_code(pipe: VideoQuestionAnsweringPipeline, folder: str | os.PathLi
     Args:
         pipe: what to save; its configuration is as before afterwards.
         folder: where to; made if it does not exist.
+        kwargs: passed to `save_pretrained`, for example `max_shard_size`.
     """
     config: Any = pipe.model.config
     pipeline_class = type(pipe)
@@ -32,7 +33,7 @@ def save_with_code(pipe: VideoQuestionAnsweringPipeline, folder: str | os.PathLi
         config.auto_map = _auto_map(pipe)
         config.custom_pipelines = {PIPELINE_TASK: entry}
         try:
-            pipe.save_pretrained(folder)
+            pipe.save_pretrained(folder, **kwargs)
         finally:
             del config.auto_map, config.custom_pipelines
     custom_object_save(pipe, folder)

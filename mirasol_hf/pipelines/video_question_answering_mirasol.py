@@ -48,7 +48,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         if self.processor is None:
             raise ValueError("the video-question-answering pipeline needs processor=; none was given or found")
-        _check_geometry(self.processor, self.model.config)
+        check_geometry(self.processor, self.model.config)
 
     def __call__(
         self,
@@ -385,8 +385,8 @@ def _merge(answers: list[str], scores: list[float]) -> list[dict[str, Any]]:
     return [{"answer": answer, "score": score} for answer, score in ranked]
 
 
-def _check_geometry(processor: Any, config: Any) -> None:
-    """Raises ValueError where the processor makes tensors of another shape than the model takes."""
+def check_geometry(processor: Any, config: Any) -> None:
+    """Raises ValueError where the processor makes tensors of another shape, or other tokens, than the model takes."""
     video, audio = config.video_config, config.audio_config
     size = processor.video_processor.size
     pairs = [
@@ -400,3 +400,10 @@ def _check_geometry(processor: Any, config: Any) -> None:
     for name, given, expected in pairs:
         if given != expected:
             raise ValueError(f"processor and model disagree: {name} is {given}, the model's config says {expected}")
+    entries = len(getattr(processor, "tokenizer", None) or ())
+    vocab_size = config.get_text_config(decoder=True).vocab_size
+    if entries > vocab_size:
+        raise ValueError(
+            f"processor and model disagree: the tokenizer has {entries} entries, the model's config says "
+            f"text_config.vocab_size={vocab_size}"
+        )

@@ -24,6 +24,10 @@ from .chunk_plan_mirasol import plan_chunks, sample_ranges
 _FRAMES_PER_BLOCK = 8192
 
 
+# options of the base class, and what the library writes into saved files beside the options
+_SAVED_KEYS = {"auto_map", "feature_extractor_type", "padding_side", "processor_class", "return_attention_mask"}
+
+
 class MirasolFeatureExtractor(SequenceFeatureExtractor):
     """Turn waveforms and chunk windows into log-mel features.
 
@@ -39,6 +43,10 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         max_frequency: upper edge of the highest mel bin, Hz.
         db_offset: added to the decibels before scaling.
         db_scale: divides the shifted decibels; with 40 and 40, -80 dB .. 0 dB become -1 .. 1.
+
+    Raises:
+        TypeError: for an unknown keyword.
+        ValueError: for a window longer than the Fourier transform.
     """
 
     model_input_names = ["input_features", "audio_mask"]
@@ -60,6 +68,9 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         **kwargs: object,
     ) -> None:
         kwargs.pop("feature_size", None)
+        unknown = sorted(key for key in kwargs if key not in _SAVED_KEYS and not key.startswith("_"))
+        if unknown:
+            raise TypeError(f"MirasolFeatureExtractor does not know the keyword {', '.join(unknown)}")
         super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         if win_length > n_fft:
             raise ValueError(f"win_length={win_length} must not exceed n_fft={n_fft}")

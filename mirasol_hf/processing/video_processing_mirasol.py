@@ -16,6 +16,9 @@ from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, pl
 from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
 from .media_mirasol import MediaFile
 
+# what the library writes into saved files beside the options
+_SAVED_KEYS = {"auto_map", "data_format", "image_processor_type", "processor_class", "video_processor_type"}
+
 
 class MirasolVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Keyword arguments of [`MirasolVideoProcessor`] beyond the library's own.
@@ -47,6 +50,9 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         do_normalize: whether mean and standard deviation are applied.
         image_mean: mean per channel of values in [0, 1]; with 0.5 and 0.5 pixels become [-1, 1].
         image_std: standard deviation per channel.
+
+    Raises:
+        TypeError: for an unknown keyword.
     """
 
     valid_kwargs = MirasolVideoProcessorKwargs
@@ -65,6 +71,10 @@ class MirasolVideoProcessor(VideoProcessorMixin):
     image_std = [0.5, 0.5, 0.5]
 
     def __init__(self, **kwargs: Any) -> None:
+        known = set(self.valid_kwargs.__annotations__) | _SAVED_KEYS
+        unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
+        if unknown:
+            raise TypeError(f"MirasolVideoProcessor does not know the keyword {', '.join(unknown)}")
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
 

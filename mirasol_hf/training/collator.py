@@ -27,9 +27,12 @@ class MirasolDataCollator:
     of them may be missing. A leading dimension of one, as the processor returns it, is taken off. Its text is `prompt`
     with `answer`: two strings, or two lists of equal length for several questions about the clip.
 
-    The batch holds the text padded on the right, `labels` that are -100 on prompts and padding and cover each answer
-    with its end token, and clips padded at the end to the longest one. As soon as one clip has not exactly one
-    question, `media_index [T]` names the clip of each text row.
+    Clips encoded beforehand, while the time-aligned part is frozen, come as `media_hidden_states [K·m,D]` (and
+    `media_attention_mask [K·m]`) in place of the raw media, in all rows of a batch or in none.
+
+    The batch holds the text padded on the right (or left), `labels` that are -100 on prompts and padding and cover
+    each answer with its end token, and clips padded at the end to the longest one. As soon as one clip has not exactly
+    one question, `media_index [T]` names the clip of each text row.
 
     Attributes:
         tokenizer: the model's tokenizer; it must have an end and a padding token.
@@ -38,6 +41,7 @@ class MirasolDataCollator:
         packed: put all questions of a clip into one row instead, one behind the other: no token is spent on padding
             between them. `position_ids` restart at each, by which the model keeps them apart; there is then no
             `attention_mask` and no `media_index`.
+        padding_side: `"right"` or `"left"`, where the text is padded; the loss is the same.
         with_prompts: also return `prompt_input_ids` and `prompt_attention_mask`, padded on the left, for generation.
     """
 
@@ -46,11 +50,16 @@ class MirasolDataCollator:
     video_processor: MirasolVideoProcessor | None = None
     with_prompts: bool = False
     packed: bool = False
+    padding_side: str = "right"
 
     def __post_init__(self) -> None:
         for name in ("eos_token_id", "pad_token_id"):
             if getattr(self.tokenizer, name) is None:
                 raise ValueError(f"the tokenizer has no {name}: training needs an end and a padding token")
+        if self.padding_side not in ("left", "right"):
+            raise ValueError(f"padding_side must be 'left' or 'right', got {self.padding_side!r}")
+        if self.packed and self.padding_side == "left":
+            raise ValueError("packed rows are padded on the right: padding_side='left' cannot be combined with packed")
         if self.packed and self.with_prompts:
             raise ValueError("with_prompts needs one row a question: it cannot be combined with packed")
 
@@ -69,6 +78,7 @@ class MirasolDataCollator:
         else:
             batch = self._text([pair for pairs in questions for pair in pairs])
         clips = [_without_batch_dimension(row) for row in features]
+        batch.update(_encoded_media(clips))
         for media, mask in MEDIA_AND_MASK:
             batch.update(self._media(clips, media, mask))
         if not self.packed and any(len(pairs) != 1 for pairs in questions):
@@ -85,9 +95,10 @@ class MirasolDataCollator:
             "labels": torch.full((len(rows), longest), IGNORED_LABEL, dtype=torch.long),
         }
         for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-            batch["input_ids"][index, : len(row)] = torch.tensor(row)
-            batch["attention_mask"][index, : len(row)] = 1
-            batch["labels"][index, len(prompt) : len(row)] = torch.tensor(row[len(prompt) :])
+            first = 0 if self.padding_side == "right" else longest - len(row)
+            batch["input_ids"][index, first : first + len(row)] = torch.tensor(row)
+            batch["attention_mask"][index, first : first + len(row)] = 1
+            batch["labels"][index, first + len(prompt) : first + len(row)] = torch.tensor(row[len(prompt) :])
         if self.with_prompts:
             padded = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
             batch["prompt_input_ids"] = padded["input_ids"]
@@ -143,9 +154,9 @@ class MirasolDataCollator:
         shapes = {tuple(value.shape[1:]) for value in present}
         if len(shapes) > 1:
             raise ValueError(f"{media} of the rows disagree in more than their chunks: {sorted(shapes)}")
-        num_chunks = max(_num_chunks(clip) for clip in clips)
-        padded = present[0].new_zeros(len(clips), num_chunks, *present[0].shape[1:])
-        padded_mask = torch.zeros(len(clips), num_chunks, dtype=torch.long)
+        longest = max(num_chunks(clip) for clip in clips)
+        padded = present[0].new_zeros(len(clips), longest, *present[0].shape[1:])
+        padded_mask = torch.zeros(len(clips), longest, dtype=torch.long)
         for index, (clip, value) in enumerate(zip(clips, values, strict=True)):
             if value is None:
                 continue
@@ -163,6 +174,25 @@ class MirasolDataCollator:
         if media == "pixel_values_videos" and value is None:
             value = clip.get("frames")
         return None if value is None else torch.as_tensor(value)
+
+
+def _encoded_media(clips: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """Pad features that were encoded beforehand to `[B, N, D]` with their mask `[B, N]`; nothing without any."""
+    given = [clip.get("media_hidden_states") for clip in clips]
+    if all(value is None for value in given):
+        return {}
+    raw = [name for clip in clips for name in ("pixel_values_videos", "frames", "input_features") if name in clip]
+    if raw or any(value is None for value in given):
+        raise ValueError("media_hidden_states must be in all rows of a batch, and raw media then in none")
+    features = [torch.as_tensor(value) for value in given]
+    masks = [clip.get("media_attention_mask") for clip in clips]
+    longest = max(len(value) for value in features)
+    states = features[0].new_zeros(len(clips), longest, features[0].shape[-1])
+    mask = torch.zeros(len(clips), longest, dtype=torch.long)
+    for index, (value, present) in enumerate(zip(features, masks, strict=True)):
+        states[index, : len(value)] = value
+        mask[index, : len(value)] = 1 if present is None else torch.as_tensor(present)
+    return {"media_hidden_states": states, "media_attention_mask": mask}
 
 
 def _questions(row: Mapping[str, Any], index: int) -> list[tuple[str, str]]:
@@ -184,6 +214,7 @@ def _questions(row: Mapping[str, Any], index: int) -> list[tuple[str, str]]:
 def _without_batch_dimension(row: Mapping[str, Any]) -> dict[str, Any]:
     """Take off the leading dimension of one that a processor call for a single clip leaves on its outputs."""
     ranks = {"pixel_values_videos": 5, "frames": 5, "input_features": 3, "video_mask": 1, "audio_mask": 1}
+    ranks |= {"media_hidden_states": 2, "media_attention_mask": 1}
     clip = dict(row)
     for name, rank in ranks.items():
         value = clip.get(name)
@@ -198,6 +229,8 @@ def _without_batch_dimension(row: Mapping[str, Any]) -> dict[str, Any]:
     return clip
 
 
-def _num_chunks(clip: Mapping[str, Any]) -> int:
-    names = ("pixel_values_videos", "frames", "input_features")
+def num_chunks(clip: Mapping[str, Any]) -> int:
+    """Return the number of chunks of a row, or of its features where it was encoded beforehand; 0 without media."""
+    clip = _without_batch_dimension(clip)
+    names = ("pixel_values_videos", "frames", "input_features", "media_hidden_states")
     return max((len(clip[name]) for name in names if clip.get(name) is not None), default=0)

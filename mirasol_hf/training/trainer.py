@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from mirasol_hf.modeling.generation_mirasol import RAW_MEDIA
 from mirasol_hf.modeling.losses_mirasol import predicted_chunks
+from mirasol_hf.pipelines.video_question_answering_mirasol import check_geometry
+from mirasol_hf.training.collator import num_chunks
 
 LOSS_NAMES = ("text_loss", "latent_loss", "video_reconstruction_loss", "audio_reconstruction_loss")
 PROMPT_KEYS = ("prompt_input_ids", "prompt_attention_mask")
@@ -23,6 +30,9 @@ class MirasolTrainer(Seq2SeqTrainer):
     - Each loss that the model returns by name is logged beside the total.
     - With `predict_with_generate`, answers are generated from the prompts alone (`prompt_input_ids`, as
       `MirasolDataCollator(with_prompts=True)` makes them), since `input_ids` contain the answer.
+    - Label smoothing changes the text loss alone; the media losses stay.
+    - `train_sampling_strategy="group_by_length"` groups clips by their number of chunks.
+    - A processor (`processing_class`) whose geometry is not the model's is refused with a `ValueError`.
     - `batch_sampler` gives the training batches as lists of row numbers, in order; without it the usual sampler rules.
 
     Set `remove_unused_columns=False` in the arguments: rows carry raw media which the collator turns into inputs.
@@ -33,6 +43,8 @@ class MirasolTrainer(Seq2SeqTrainer):
         # The library notes `use_cache` on the top configuration, where Mirasol has no such field: it would be
         # saved and refused on loading. Whether to cache belongs to the text section, and to `compute_loss` below.
         vars(self.model.config).pop("use_cache", None)
+        if hasattr(self.processing_class, "video_processor"):
+            check_geometry(self.processing_class, self.model.config)
         self.batch_sampler = batch_sampler
         self._forget_losses()
 
@@ -51,6 +63,27 @@ class MirasolTrainer(Seq2SeqTrainer):
             persistent_workers=self.args.dataloader_persistent_workers if workers else False,
         )
         return self.accelerator.prepare(loader)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        """With `train_sampling_strategy="group_by_length"`, clips of about as many chunks come together."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not hasattr(dataset, "__len__"):
+            return super()._get_train_sampler(train_dataset)
+        return LengthGroupedSampler(
+            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            lengths=chunk_counts(dataset, self.args.length_column_name),
+        )
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint; half of one is removed, since resuming would take it for the newest."""
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        existed = folder.exists()
+        try:
+            super()._save_checkpoint(model, trial)
+        except BaseException:
+            if not existed and self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -79,10 +112,30 @@ class MirasolTrainer(Seq2SeqTrainer):
         """Return the loss, and note its named parts for the log while training."""
         # Nothing is decoded here: keys and values need not be kept.
         inputs = {"use_cache": False, **inputs}
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        # The library's smoothing withholds the labels from the model, which then computes none of the media losses.
+        smoother: Any = getattr(self, "label_smoother", None)
+        self.label_smoother: Any = None
+        try:
+            loss, outputs = super().compute_loss(
+                model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+            )
+        finally:
+            self.label_smoother = smoother
+        if smoother is not None:
+            loss = loss + self._smoothing(smoother, outputs, inputs["labels"], num_items_in_batch)
         if model.training:
             self._note_losses(outputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _smoothing(
+        self, smoother: Any, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """What label smoothing adds to the text loss, weighted and scaled as the loss itself is."""
+        smoothed = smoother(outputs, labels, shift_labels=True, num_items_in_batch=num_items_in_batch)
+        scale = self.model.config.text_loss_weight
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            scale *= self.accelerator.num_processes // self.get_tp_size() if self.args.n_gpu <= 1 else self.args.n_gpu
+        return scale * (smoothed - outputs["text_loss"])
 
     def _note_losses(self, outputs: Any) -> None:
         self._passes += 1
@@ -135,8 +188,8 @@ class MirasolTrainer(Seq2SeqTrainer):
     ) -> torch.Tensor:
         """Generate from the prompts, with each clip encoded once, and cut the prompts off."""
         options = {**getattr(self, "_gen_kwargs", {}), **gen_kwargs}
-        media_names = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
-        media = {name: inputs[name] for name in media_names if name in inputs}
+        names = (*RAW_MEDIA, "media_hidden_states", "media_attention_mask")
+        media = {name: inputs[name] for name in names if inputs.get(name) is not None}
         model = self.accelerator.unwrap_model(self.model)
         with torch.no_grad():
             encoded = encode_rows(model, media, inputs.get("media_index")) if media else {}
@@ -159,6 +212,27 @@ def count_predicted_chunks(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: mask.sum() for name, mask in predicted_chunks(video, audio).items()}
 
 
+def chunk_counts(dataset: Any, column: str = "length") -> list[int]:
+    """Count the chunks of each clip of a data set, by which `group_by_length` groups.
+
+    Args:
+        dataset: rows as `MirasolDataCollator` takes them.
+        column: a column or attribute of the data set that has the counts already; without it every row is read once.
+
+    Raises:
+        ValueError: the counts are not one for each row.
+    """
+    if column in (getattr(dataset, "column_names", None) or ()):
+        counts = list(dataset[column])
+    elif hasattr(dataset, column):
+        counts = list(getattr(dataset, column))
+    else:
+        counts = [num_chunks(dataset[index]) for index in range(len(dataset))]
+    if len(counts) != len(dataset):
+        raise ValueError(f"{column!r} has {len(counts)} lengths for the {len(dataset)} rows of the data set")
+    return counts
+
+
 def encode_rows(
     model: Any, media: dict[str, torch.Tensor], media_index: torch.Tensor | None
 ) -> dict[str, torch.Tensor]:
@@ -166,11 +240,14 @@ def encode_rows(
 
     Args:
         model: a Mirasol model.
-        media: the media tensors and masks of the clips.
+        media: the media tensors and masks of the clips, or their features encoded beforehand.
         media_index: clip of each text row, `[T]`; `None` if row i asks about clip i.
     """
-    encoded = model.encode_media(**media)
-    hidden, mask = encoded.media_hidden_states, encoded.media_attention_mask
+    if "media_hidden_states" in media:
+        hidden, mask = media["media_hidden_states"], media["media_attention_mask"]
+    else:
+        encoded = model.encode_media(**media)
+        hidden, mask = encoded.media_hidden_states, encoded.media_attention_mask
     if media_index is not None:
         hidden, mask = hidden[media_index], mask[media_index]
     return {"media_hidden_states": hidden, "media_attention_mask": mask}

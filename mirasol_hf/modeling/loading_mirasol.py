@@ -1,0 +1,225 @@
+# Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints in and out: what does not fit is an error, and what is written appears only when it is whole.
+
+The library logs a table where weights are missing or left over and goes on with random ones. Whoever asks questions of
+such a model gets nonsense without knowing why, so here it is an error; who wants the library's behaviour asks for the
+report (`output_loading_info=True`) or says `ignore_mismatched_sizes=True`.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+# how many names an error lists before it only counts
+_LISTED = 5
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+class MirasolCheckpointMixin:
+    """`from_pretrained` that refuses what does not fit, `save_pretrained` that leaves nothing half-written."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Loads a model; see `PreTrainedModel.from_pretrained` for the arguments.
+
+        Raises:
+            ValueError: the checkpoint lacks weights of the model or holds others, or one of its files is damaged.
+                Not raised for the former with `output_loading_info=True` (look into the report), with
+                `ignore_mismatched_sizes=True`, or where the caller gives the weights (`state_dict=`).
+            OSError: there is no such checkpoint.
+        """
+        wants_report = kwargs.pop("output_loading_info", False)
+        lenient = wants_report or kwargs.get("ignore_mismatched_sizes") or kwargs.get("state_dict") is not None
+        source = pretrained_model_name_or_path
+        try:
+            loaded = super().from_pretrained(  # type: ignore[misc]
+                source, *model_args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(damaged_file(source, error)) from error
+        model, report = loaded
+        if not lenient:
+            check_report(model, source, report)
+        return (model, report) if wants_report else model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Saves the model; see `PreTrainedModel.save_pretrained` for the arguments.
+
+        Files are written under a temporary name beside `save_directory` and moved there when all are whole, so that
+        a run that is broken off leaves what was there before. Sharded models of several processes write in place.
+
+        Raises:
+            ValueError: `save_directory` is a file.
+        """
+        if os.path.isfile(save_directory):
+            raise ValueError(f"save_directory {os.fspath(save_directory)!r} is a file, expected a folder")
+        if kwargs.get("distributed_checkpoint") or several_processes():
+            super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+            return
+        if kwargs.get("push_to_hub"):
+            kwargs.setdefault("repo_id", os.path.basename(os.path.normpath(save_directory)))
+        with whole_folder(save_directory) as partial:
+            super().save_pretrained(partial, *args, **kwargs)  # type: ignore[misc]
+
+    def load_adapter(self, peft_model_id: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Loads an adapter; see the library's method for the arguments.
+
+        Raises:
+            ValueError: the adapter was made for a model of other sizes or parts, or its file is damaged.
+        """
+        if peft_model_id is not None and os.path.isdir(peft_model_id):
+            check_adapter(self, peft_model_id)
+            magnitudes = adapter_with_magnitudes(peft_model_id)
+            if magnitudes is not None:
+                kwargs.setdefault("adapter_state_dict", magnitudes)
+        return super().load_adapter(peft_model_id, *args, **kwargs)  # type: ignore[misc]
+
+
+def check_report(model: Any, source: Any, report: dict[str, Any]) -> None:
+    """Raises ValueError for weights that a loading report calls missing or unexpected."""
+    problems = [
+        f"{what} {_listed(report.get(key) or ())}"
+        for key, what in (("missing_keys", "lacks"), ("unexpected_keys", "holds, unknown to the model,"))
+        if report.get(key)
+    ]
+    if problems:
+        raise ValueError(
+            f"checkpoint {str(source)!r} does not fit {type(model).__name__} as its config.json describes it: it "
+            f"{'; it '.join(problems)}. With output_loading_info=True it loads all the same and reports both"
+        )
+
+
+def damaged_file(source: Any, error: Exception) -> str:
+    """Says which safetensors file of a folder cannot be read; the library's own error does not name it."""
+    if os.path.isdir(source):
+        for name in sorted(os.listdir(source)):
+            if not name.endswith(".safetensors"):
+                continue
+            try:
+                with safe_open(os.path.join(source, name), framework="pt"):
+                    pass
+            except SafetensorError as found:
+                return f"{os.path.join(source, name)} is not a whole safetensors file: {found}"
+    return f"a weight file of {str(source)!r} is not a whole safetensors file: {error}"
+
+
+def check_adapter(model: Any, folder: Any) -> None:
+    """Compares an adapter's file with the model it shall go on, by the file's header alone.
+
+    Raises:
+        ValueError: the file is damaged, or a tensor of it belongs to a module that the model lacks or has with other
+            sizes; both sides are named.
+        FileNotFoundError: the folder holds no `adapter_model.safetensors`.
+    """
+    path = os.path.join(folder, _ADAPTER_WEIGHTS)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{os.fspath(folder)!r} holds no {_ADAPTER_WEIGHTS}; expected a saved adapter")
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    for name, shape in shapes.items():
+        _check_adapter_tensor(model, path, name, shape)
+
+
+def _check_adapter_tensor(model: Any, path: str, name: str, shape: tuple[int, ...]) -> None:
+    """The input width of `lora_A` and the output width of `lora_B` are those of the layer they adapt."""
+    for kind, axis, size_name in (("lora_A", 1, "in_features"), ("lora_B", 0, "out_features")):
+        module_name, found, _ = name.removeprefix("base_model.model.").partition(f".{kind}")
+        if not found:
+            continue
+        try:
+            module = model.get_submodule(module_name)
+        except AttributeError:
+            raise ValueError(
+                f"adapter {path} was made for another model: it adapts {module_name}, which this "
+                f"{type(model).__name__} does not have"
+            ) from None
+        size = getattr(module, size_name, None)
+        if size is not None and size != shape[axis]:
+            raise ValueError(
+                f"adapter {path} was made for another model: {name} has shape {shape}, but {module_name} of this "
+                f"{type(model).__name__} has {size_name} {size}, not {shape[axis]}"
+            )
+
+
+def adapter_with_magnitudes(folder: Any) -> dict[str, Any] | None:
+    """The tensors of a DoRA adapter under the names the library looks for; `None` for any other adapter.
+
+    PEFT saves a magnitude as `….lora_magnitude_vector`, without the `.weight` of the module that holds it; the
+    library, which puts the adapter's name in between, would not find it and leave the magnitude as it was before.
+    """
+    name_in_file = "lora_magnitude_vector"
+    with safe_open(os.path.join(folder, _ADAPTER_WEIGHTS), framework="pt") as file:
+        names = list(file.keys())
+        if not any(name.endswith(name_in_file) for name in names):
+            return None
+        return {f"{name}.weight" if name.endswith(name_in_file) else name: file.get_tensor(name) for name in names}
+
+
+def several_processes() -> bool:
+    """Whether several processes work together, who then write one folder together."""
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+@contextmanager
+def whole_folder(folder: str | os.PathLike) -> Iterator[str]:
+    """Gives a temporary folder whose files move into `folder` at the end, or vanish where an error occurs.
+
+    Shards that an earlier save left in `folder` and that the new index does not name are removed.
+    """
+    target = os.path.abspath(folder)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    partial = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{uuid.uuid4().hex}.partial")
+    try:
+        os.makedirs(partial)
+        yield partial
+        os.makedirs(target, exist_ok=True)
+        written = sorted(os.listdir(partial))
+        _remove_old_weights(target, written)
+        for name in written:
+            _move(os.path.join(partial, name), os.path.join(target, name))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(source: str, target: str) -> None:
+    """A file takes the place of one of its name; a folder's files go into the folder of its name."""
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+        for name in os.listdir(source):
+            _move(os.path.join(source, name), os.path.join(target, name))
+    else:
+        os.replace(source, target)
+
+
+def _remove_old_weights(target: str, written: list[str]) -> None:
+    """Weights of an earlier save in another number of files would be read in place of the new ones, or beside them."""
+    for stem in ("model", "adapter_model"):
+        ours = [name for name in written if _is_weights(name, stem)]
+        if not ours:
+            continue
+        for name in os.listdir(target):
+            if _is_weights(name, stem) and name not in ours:
+                os.remove(os.path.join(target, name))
+
+
+def _is_weights(name: str, stem: str) -> bool:
+    return name == f"{stem}.safetensors" or (
+        name.startswith((f"{stem}-", f"{stem}.safetensors.index"))
+        and name.endswith((".safetensors", ".safetensors.index.json"))
+    )
+
+
+def _listed(names: Any) -> str:
+    names = sorted(map(str, names))
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
