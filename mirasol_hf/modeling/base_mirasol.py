@@ -28,7 +28,6 @@ class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
     _can_compile_fullgraph = True
     # loss heads serve training only: a checkpoint with others than the configuration asks for still loads
     _keys_to_ignore_on_load_unexpected = [r"loss_heads\."]
-    _keys_to_ignore_on_load_missing = [r"loss_heads\."]
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -81,11 +81,16 @@ class MirasolCheckpointMixin:
 
 
 def check_report(model: Any, source: Any, report: dict[str, Any]) -> None:
-    """Raises ValueError for weights that a loading report calls missing or unexpected."""
+    """Raises ValueError for weights that a loading report calls missing or unexpected.
+
+    The heads of the media losses may be missing: nothing but training needs them, and it begins with new ones.
+    """
+    missing = [key for key in report.get("missing_keys") or () if not key.startswith("loss_heads.")]
+    unexpected = report.get("unexpected_keys") or ()
     problems = [
-        f"{what} {_listed(report.get(key) or ())}"
-        for key, what in (("missing_keys", "lacks"), ("unexpected_keys", "holds, unknown to the model,"))
-        if report.get(key)
+        f"{what} {_listed(keys)}"
+        for keys, what in ((missing, "lacks"), (unexpected, "holds, unknown to the model,"))
+        if keys
     ]
     if problems:
         raise ValueError(

@@ -192,7 +192,10 @@ def test_saved_and_loaded(tmp_path: Path, media: Media, prompts: torch.Tensor, m
 def test_what_a_checkpoint_lacks_gets_its_first_values(tmp_path: Path) -> None:
     build().save_pretrained(tmp_path)  # of a Transformer Combiner
     fields = {"type": "ttm", "memory_mode": "tl_mha", "use_positional_embedding": True}
-    loaded = MirasolForConditionalGeneration.from_pretrained(tmp_path, combiner_config=fields)
+    loaded, report = MirasolForConditionalGeneration.from_pretrained(
+        tmp_path, combiner_config=fields, output_loading_info=True
+    )
+    assert report["missing_keys"] and all(key.startswith("model.combiner.") for key in report["missing_keys"])
     machine = loaded.model.combiner.machine
     assert machine.read_positions.std().item() == pytest.approx(0.02, rel=0.2)
     assert machine.write.queries.std().item() == pytest.approx(0.02, rel=0.4)
