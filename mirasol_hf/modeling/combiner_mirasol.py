@@ -174,9 +174,11 @@ def present_tokens_last(
         Tokens and mask in the new order.
 
     Raises:
-        ValueError: a chunk has fewer than m tokens.
+        ValueError: a chunk has fewer than m tokens. A compiled program cannot look at its data; there only the number
+            of tokens that a chunk can have is checked.
     """
-    fewest = tokens.shape[1] if token_mask is None else int(token_mask.sum(dim=1).min())
+    counts = None if token_mask is None or computes_every_chunk() else token_mask.sum(dim=1)
+    fewest = tokens.shape[1] if counts is None else int(counts.min())
     if fewest < num_outputs:
         raise ValueError(
             f"combiner_config.output_tokens='last' keeps combiner_config.num_output_tokens={num_outputs} tokens, but "
