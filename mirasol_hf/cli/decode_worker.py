@@ -6,7 +6,6 @@ file, and its sound.
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import torch
 # Imported before the clock starts and before memory is first read, whatever the method.
 from transformers.video_utils import load_video
 
+from mirasol_hf.cli.peak_memory import peak_resident_mib
 from mirasol_hf.processing.chunk_plan_mirasol import ChunkPlan, pick_frames, plan_chunks
 from mirasol_hf.processing.feature_extraction_mirasol import MirasolFeatureExtractor
 from mirasol_hf.processing.media_limits_mirasol import MediaLimits
@@ -86,7 +86,7 @@ def measure(method: str, file: str, frames: int, size: int, part: float | None, 
         file was opened, and `bytes_read` (None where the system does not count them).
     """
     run = METHODS[method](Job(file, frames, size, part, threads))
-    loaded, before, busy = peak_mib(), _bytes_read(), time.process_time()
+    loaded, before, busy = peak_resident_mib(), _bytes_read(), time.process_time()
     done = run()
     busy = time.process_time() - busy
     after = _bytes_read()
@@ -100,7 +100,7 @@ def measure(method: str, file: str, frames: int, size: int, part: float | None, 
         "frames_per_second": round(frames / seconds, 2),
         "samples": done.samples,
         "samples_per_second": round(done.samples / seconds),
-        "peak_mib": peak_mib(),
+        "peak_mib": peak_resident_mib(),
         "loaded_mib": loaded,
         "bytes_read": None if before is None or after is None else after - before,
     }
@@ -269,17 +269,6 @@ def _bytes_read() -> int | None:
     if not counts.exists():
         return None
     return next(int(line.split()[1]) for line in counts.read_text().splitlines() if line.startswith("rchar:"))
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process so far."""
-    # Linux hands `ru_maxrss` of the parent on through fork and exec; the high-water mark in /proc is our own.
-    status = Path("/proc/self/status")
-    if status.exists():
-        kib = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return round(kib / 1024, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round((peak if sys.platform == "darwin" else peak * 1024) / 2**20, 1)
 
 
 def main(arguments: list[str]) -> None:

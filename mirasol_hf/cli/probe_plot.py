@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mirasol_hf.cli.plot_file import check_plot_file
 from mirasol_hf.processing.chunk_plan_mirasol import ChunkPlan, plan_chunks
 from mirasol_hf.processing.feature_extraction_mirasol import MirasolFeatureExtractor
 from mirasol_hf.processing.media_mirasol import MediaFile, probe_media
@@ -20,17 +21,9 @@ def check_plot(path: Path, frames: int) -> None:
     """Fails before the files are read rather than after.
 
     Raises:
-        ValueError: without matplotlib, for a path that is no PNG in an existing folder, or a number of frames that is
-            no multiple of the chunks.
+        ValueError: as `check_plot_file`, or for a number of frames that is no multiple of the chunks.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ValueError("--plot needs matplotlib: pip install 'mirasol_hf[plots]'") from None
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"--plot {path} must end in .png")
-    if not path.parent.is_dir():
-        raise ValueError(f"--plot {path}: there is no folder {path.parent}")
+    check_plot_file(path)
     if frames < 1 or frames % _CHUNKS:
         raise ValueError(f"--frames {frames} must be a positive multiple of {_CHUNKS}")
 

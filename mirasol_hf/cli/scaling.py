@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mirasol_hf.cli.plot_file import check_plot_file
 from mirasol_hf.cli.scaling_models import (
     COMBINERS,
     ENCODERS,
@@ -84,7 +85,7 @@ class Scaling:
 def report(scaling: Scaling, plot: Path | None = None) -> None:
     """Measures, prints the tables, draws the plot if one is wanted, and ends with one JSON line."""
     if plot is not None:
-        check_plot(plot)
+        check_plot_file(plot)
     print(
         "FLOPs as torch's counter has them (a multiply-add is two), for one clip; parameters without the text decoder"
     )
@@ -282,18 +283,6 @@ def _cells(row: Row, timed: bool) -> list[str]:
     elif timed:
         cells += [f"{row['seconds']:.3f}", f"{row['frames_per_second']:,.0f}", f"{row['peak_mib']:,.0f}"]
     return cells
-
-
-def check_plot(path: Path) -> None:
-    """Fails before the measurements rather than after them."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ValueError("--plot needs matplotlib: pip install 'mirasol_hf[plots]'") from None
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"--plot {path} must end in .png")
-    if not path.parent.is_dir():
-        raise ValueError(f"--plot {path}: there is no folder {path.parent}")
 
 
 def draw(rows: list[Row], scaling: Scaling, path: Path) -> None:

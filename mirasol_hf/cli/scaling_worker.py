@@ -5,18 +5,17 @@ and its arguments, and ends with one JSON line.
 """
 
 import json
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mirasol_hf.cli.peak_memory import peak_resident_mib
 from mirasol_hf.cli.scaling_models import build_encoder, encoder_config, random_media, run_stream
 
 _WARM_UP_CHUNKS = 2
@@ -116,18 +115,7 @@ def peak_mib(device: str) -> float:
     """Peak memory so far: of this process, or of the tensors on the GPU."""
     if device == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return round(_peak_resident_bytes() / 2**20, 1)
-
-
-def _peak_resident_bytes() -> int:
-    """Linux hands `ru_maxrss` of the parent on through fork and exec; the high-water mark in /proc is our own."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_resident_mib()
 
 
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"measure": measure, "measure_ragged": measure_ragged}
