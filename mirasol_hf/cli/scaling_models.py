@@ -155,7 +155,7 @@ def build_encoder(name: str, config: MirasolConfig, device: str = "meta", dtype:
     try:
         with torch.device(device):
             encoder: Encoder = PlainEncoder(config) if name == PLAIN else MediaEncoder(config)
-    except (ValueError, NotImplementedError) as error:
+    except ValueError as error:
         raise NotAvailableError(str(error)) from error
     finally:
         torch.set_default_dtype(default)

@@ -102,3 +102,30 @@ def load_arrays(module: torch.nn.Module, table: list[Key], named: dict[str, np.n
             raise ValueError(f"{key.flax} has shape {array.shape}; the sizes of the module make it {wanted}")
         tensors[key.torch] = torch.tensor(to_torch_layout(array.astype(np.float32), key).copy())
     module.load_state_dict(tensors)
+
+
+# first norm, attention, second norm, MLP of a block, each class numbered by itself
+CLASS_NUMBERS = ("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0")
+
+
+def block_keys(
+    source: str, target: str, num_layers: int, num_heads: int, names: tuple[str, str, str, str] = CLASS_NUMBERS
+) -> list[Key]:
+    """All tensors of pre-norm encoder blocks and of the norm behind them.
+
+    Args:
+        source: Flax module that holds them.
+        target: prefix of our names, with its dot.
+        num_layers: blocks.
+        num_heads: of their attention.
+        names: of a block's first norm, attention, second norm and MLP.
+    """
+    keys = norm_keys(f"{source}/encoder_norm", f"{target}norm")
+    first_norm, attention, second_norm, mlp = names
+    for i in range(num_layers):
+        flax, layer = f"{source}/encoderblock_{i}", f"{target}layers.{i}"
+        keys += norm_keys(f"{flax}/{first_norm}", f"{layer}.input_layernorm")
+        keys += attention_keys(f"{flax}/{attention}", f"{layer}.self_attn", num_heads)
+        keys += norm_keys(f"{flax}/{second_norm}", f"{layer}.post_attention_layernorm")
+        keys += mlp_keys(f"{flax}/{mlp}", f"{layer}.mlp")
+    return keys

@@ -12,6 +12,7 @@ import numpy as np
 from mirasol_hf.conversion.flax_keys import (
     Key,
     attention_keys,
+    block_keys,
     check_present,
     load_arrays,
     mlp_keys,
@@ -53,17 +54,8 @@ def add_erase_keys() -> list[Key]:
 
 def transformer_keys(num_layers: int, heads: int) -> list[Key]:
     """The processing unit `"transformer"`."""
-    keys = [
-        Key("Encoder_0/posembed_input/pos_embedding", "process.positions"),
-        *norm_keys("Encoder_0/encoder_norm", "process.norm"),
-    ]
-    for i in range(num_layers):
-        flax, layer = f"Encoder_0/encoderblock_{i}", f"process.layers.{i}"
-        keys += norm_keys(f"{flax}/LayerNorm_0", f"{layer}.input_layernorm")
-        keys += attention_keys(f"{flax}/MultiHeadDotProductAttention_0", f"{layer}.self_attn", heads)
-        keys += norm_keys(f"{flax}/LayerNorm_1", f"{layer}.post_attention_layernorm")
-        keys += mlp_keys(f"{flax}/MlpBlock_0", f"{layer}.mlp")
-    return keys
+    positions = Key("Encoder_0/posembed_input/pos_embedding", "process.positions")
+    return [positions, *block_keys("Encoder_0", "process.", num_layers, heads)]
 
 
 def mixer_keys(num_layers: int) -> list[Key]:

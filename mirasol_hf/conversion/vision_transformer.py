@@ -13,32 +13,16 @@ import numpy as np
 import torch
 
 from mirasol_hf.conversion.flax_keys import (
-    Key,
-    attention_keys,
+    CLASS_NUMBERS,
+    block_keys,
     check_present,
     load_arrays,
-    mlp_keys,
-    norm_keys,
     without_prefixes,
 )
 from mirasol_hf.modeling.base_mirasol import MirasolMediaPart
 
-# first norm, attention, second norm, MLP
+# first norm, attention, second norm, MLP of a block, all numbered together
 AUGREG_NUMBERS = ("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")
-CLASS_NUMBERS = ("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0")
-
-
-def block_keys(num_layers: int, num_heads: int, names: tuple[str, str, str, str]) -> list[Key]:
-    """All tensors of the blocks and of the final norm."""
-    keys = norm_keys("Transformer/encoder_norm", "norm")
-    first_norm, attention, second_norm, mlp = names
-    for i in range(num_layers):
-        flax, layer = f"Transformer/encoderblock_{i}", f"layers.{i}"
-        keys += norm_keys(f"{flax}/{first_norm}", f"{layer}.input_layernorm")
-        keys += attention_keys(f"{flax}/{attention}", f"{layer}.self_attn", num_heads)
-        keys += norm_keys(f"{flax}/{second_norm}", f"{layer}.post_attention_layernorm")
-        keys += mlp_keys(f"{flax}/{mlp}", f"{layer}.mlp")
-    return keys
 
 
 def load_vision_transformer_blocks(part: MirasolMediaPart, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -58,7 +42,7 @@ def load_vision_transformer_blocks(part: MirasolMediaPart, arrays: Mapping[str, 
     named = {without_prefixes(name): np.asarray(array) for name, array in arrays.items()}
     numbers_all = any("/MlpBlock_3/" in name for name in named)
     names = AUGREG_NUMBERS if numbers_all else CLASS_NUMBERS
-    table = block_keys(part.config.num_hidden_layers, part.config.num_attention_heads, names)
+    table = block_keys("Transformer", "", part.config.num_hidden_layers, part.config.num_attention_heads, names)
     check_present(named, [key.flax for key in table])
     left = {name: array for name, array in named.items() if name not in {key.flax for key in table}}
     surplus = sorted(name for name in left if name.startswith("Transformer/encoderblock"))

@@ -18,9 +18,17 @@ from mirasol_hf.conversion import (
     token_turing_machine_from_flax,
     token_turing_machine_to_flax,
 )
-from mirasol_hf.conversion.flax_keys import Key, attention_keys, load_arrays, mlp_keys, norm_keys, to_flax_layout
+from mirasol_hf.conversion.flax_keys import (
+    Key,
+    attention_keys,
+    block_keys,
+    load_arrays,
+    mlp_keys,
+    norm_keys,
+    to_flax_layout,
+)
 from mirasol_hf.conversion.token_turing_machine import key_table, transformer_keys
-from mirasol_hf.conversion.vision_transformer import AUGREG_NUMBERS, block_keys
+from mirasol_hf.conversion.vision_transformer import AUGREG_NUMBERS
 from mirasol_hf.modeling.attention_mirasol import sincos_positions
 from mirasol_hf.modeling.configuration_mirasol import MirasolCombinerConfig, MirasolVideoConfig
 from mirasol_hf.modeling.token_turing_machine_mirasol import (
@@ -294,7 +302,7 @@ def test_names_and_shapes_of_full_size(name: str) -> None:
     with torch.device("meta"):
         tower = MirasolVideoModel(config)
     tensors = tower.state_dict()
-    for key in block_keys(1, heads, AUGREG_NUMBERS):
+    for key in block_keys("Transformer", "", 1, heads, AUGREG_NUMBERS):
         empty = np.broadcast_to(np.float32(0), tuple(tensors[key.torch].shape))
         assert list(to_flax_layout(empty, key).shape) == official.pop(key.flax), key
     out, channels, _, height, columns = tower.embeddings.tubes[0].weight.shape
