@@ -13,6 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from .clock_mirasol import KnownClock
 from .demux_mirasol import (
     AudioIndex,
     add_problem,
@@ -180,7 +181,7 @@ class AudioReader:
             return []
 
     def _packets_and_flush(self, container: Any, stream: Any) -> Iterator[Any | None]:
-        for packet in packets(container, [stream], self.source, self.problems):
+        for packet in packets(container, [stream], self.source, self.problems, KnownClock(self.index.shifts)):
             self.source.check_deadline()
             yield packet
         yield None

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from av.stream import Discard, Disposition
 
 from .box_scan_mirasol import check_boxes
+from .clock_mirasol import Clock, ContinuousClock, Shifts
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_source_mirasol import MediaSource
 
@@ -38,6 +39,7 @@ _SMALL_BYTES = 2**28
 _REORDERED_FRAMES = 32
 # Different durations of packets that are counted.
 _DURATIONS = 4096
+JUMP = "time stamps jump; the parts follow each other without a gap"
 
 
 @dataclass
@@ -53,6 +55,7 @@ class VideoIndex:
         end: the tick at which the last frame leaves the screen.
         pixel_ratio: width of a stored pixel divided by its height.
         in_order: whether the times of packets, taken in ascending order, are those of the frames as they are shown.
+        shifts: where the time stamps jump and by how much they are put right, see [`ContinuousClock`].
     """
 
     stream: int
@@ -63,6 +66,7 @@ class VideoIndex:
     end: int
     pixel_ratio: float = 1.0
     in_order: bool = False
+    shifts: Shifts = field(default_factory=list)
 
     def is_shared(self, tick: int) -> bool:
         """Whether several frames claim to appear at this tick."""
@@ -76,13 +80,14 @@ class VideoIndex:
 
 @dataclass
 class AudioIndex:
-    """When a sound stream begins and ends, in seconds of the container's clock."""
+    """When a sound stream begins and ends, in seconds of the container's clock; `shifts` as in [`VideoIndex`]."""
 
     stream: int
     sampling_rate: int
     channels: int
     start: float
     end: float
+    shifts: Shifts = field(default_factory=list)
 
 
 @dataclass
@@ -200,13 +205,22 @@ def choose_streams(container: Any, limits: MediaLimits, problems: list[str]) -> 
     return video, audio
 
 
-def packets(container: Any, streams: list[Any], source: Any, problems: list[str] | None = None) -> Iterator[Any]:
-    """Packets of the streams in file order, past damaged places, without the empty ones that end a stream."""
+def packets(container: Any, streams: list[Any], source: Any, problems: list[str], clock: Clock) -> Iterator[Any]:
+    """Packets of the streams in file order, past damaged places, without the empty ones that end a stream.
+
+    Args:
+        container: `av.container.InputContainer`.
+        streams: the streams of it.
+        source: what it reads, for its deadline.
+        problems: list that an early end is added to.
+        clock: puts the packets on one clock.
+    """
     failures = 0
     while failures < _DEMUX_FAILURES:
         try:
             for packet in container.demux(streams):
                 if packet.size:
+                    clock.set(packet)
                     yield packet
             return
         except IndexError:
@@ -218,8 +232,7 @@ def packets(container: Any, streams: list[Any], source: Any, problems: list[str]
             source.check_deadline()
             failures += 1
             cause = _cause(error)
-    if problems is not None:
-        add_problem(problems, f"reading stopped early ({cause if failures else 'end of file inside a packet'})")
+    add_problem(problems, f"reading stopped early ({cause if failures else 'end of file inside a packet'})")
 
 
 def is_cut(packet: Any, source: Any) -> bool:
@@ -419,7 +432,9 @@ def _list_packets(
     if audio is not None:
         prepare_codec(audio, limits)
         listers[audio.index] = _AudioLister(audio)
-    for count, packet in enumerate(packets(container, [s for s in (video, audio) if s], source, index.problems)):
+    clock = ContinuousClock(container)
+    streams = [stream for stream in (video, audio) if stream is not None]
+    for count, packet in enumerate(packets(container, streams, source, index.problems, clock)):
         listers[packet.stream_index].add(packet)
         if count >= limits.max_packets:
             raise MediaError(f"{source.label}: more than MediaLimits.max_packets={limits.max_packets} packets")
@@ -437,6 +452,11 @@ def _list_packets(
         index.audio = listers[audio.index].index()
         if index.audio is None:
             add_problem(index.problems, "the audio stream holds no sound that can be decoded")
+    for part in (index.video, index.audio):
+        if part is not None:
+            part.shifts = clock.shifts[part.stream]
+    if clock.jumped:
+        add_problem(index.problems, JUMP)
 
 
 def _set_span(container: Any, index: MediaIndex) -> None:
@@ -451,7 +471,7 @@ def _set_span(container: Any, index: MediaIndex) -> None:
     index.origin = clock_origin(container, min(start for start, _ in spans))
     index.duration = max(end for _, end in spans) - index.origin
     if index.video is not None and bool(np.any(np.diff(index.video.pts) * index.video.time_base > _JUMP_SECONDS)):
-        add_problem(index.problems, "time stamps jump")
+        add_problem(index.problems, "no picture comes for more than an hour")
 
 
 def clock_origin(container: Any, earliest: float) -> float:

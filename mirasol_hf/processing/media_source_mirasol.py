@@ -19,7 +19,28 @@ MediaInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview 
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*://")
 
 
-class MediaSource:
+class TimedSource:
+    """What is read within `limits.max_seconds`; `label` says how messages call it."""
+
+    label: str
+
+    def __init__(self, limits: MediaLimits) -> None:
+        self.limits = limits
+        self.renew_deadline()
+
+    def check_deadline(self) -> None:
+        """Raise TimeoutError when the time limit is used up."""
+        if time.monotonic() > self._deadline:
+            raise TimeoutError(
+                f"{self.label}: reading took longer than MediaLimits.max_seconds={self.limits.max_seconds:g}"
+            )
+
+    def renew_deadline(self) -> None:
+        """Give the time limit anew, for what is read piece by piece."""
+        self._deadline = time.monotonic() + self.limits.max_seconds
+
+
+class MediaSource(TimedSource):
     """Bytes of one source with a deadline; what FFmpeg reads through.
 
     Args:
@@ -40,8 +61,7 @@ class MediaSource:
     """
 
     def __init__(self, source: MediaInput, limits: MediaLimits) -> None:
-        self.limits = limits
-        self._deadline = time.monotonic() + limits.max_seconds
+        super().__init__(limits)
         self._owned = not hasattr(source, "read")
         if isinstance(source, (str, os.PathLike)):
             self.label = str(source)
@@ -79,17 +99,6 @@ class MediaSource:
     def tell(self) -> int:
         """Position in bytes."""
         return int(self._file.tell())
-
-    def check_deadline(self) -> None:
-        """Raise TimeoutError when the time limit of the file is used up."""
-        if time.monotonic() > self._deadline:
-            raise TimeoutError(
-                f"{self.label}: reading took longer than MediaLimits.max_seconds={self.limits.max_seconds:g}"
-            )
-
-    def renew_deadline(self) -> None:
-        """Give the time limit anew, for a file that is read piece by piece."""
-        self._deadline = time.monotonic() + self.limits.max_seconds
 
     def close(self) -> None:
         """Close the file if this object opened it."""

@@ -18,7 +18,9 @@ from transformers.feature_extraction_utils import BatchFeature
 
 from .audio_reader_mirasol import sound_allowed
 from .box_scan_mirasol import check_boxes
+from .clock_mirasol import ContinuousClock
 from .demux_mirasol import (
+    JUMP,
     AudioIndex,
     MediaIndex,
     VideoIndex,
@@ -169,8 +171,11 @@ class _ChunkStream:
 
     def _packets(self) -> Iterator[Any]:
         chosen = [feed.stream for feed in (self.video, self.audio) if feed is not None]
-        for count, packet in enumerate(packets(self.container, chosen, self.source, self.problems)):
+        clock = ContinuousClock(self.container)
+        for count, packet in enumerate(packets(self.container, chosen, self.source, self.problems, clock)):
             self.source.check_deadline()
+            if clock.jumped:
+                add_problem(self.problems, JUMP)
             if count >= self.limits.max_packets:
                 self._refuse(f"more than MediaLimits.max_packets={self.limits.max_packets} packets")
             if is_cut(packet, self.source):

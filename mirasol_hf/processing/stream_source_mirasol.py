@@ -11,13 +11,13 @@ from typing import Any
 
 from .box_scan_mirasol import FIRST_BOXES, BoxScan, Claims
 from .media_limits_mirasol import MediaError, MediaLimits
-from .media_source_mirasol import is_open_ended
+from .media_source_mirasol import TimedSource, is_open_ended
 
 _MP4_DEMUXER = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2"}
 _POLL_SECONDS = 0.01
 
 
-class StreamSource:
+class StreamSource(TimedSource):
     """A binary file object that cannot seek, with a deadline; what FFmpeg reads through.
 
     Nothing is read before it is asked for, and reading returns what is there instead of waiting for more.
@@ -41,12 +41,11 @@ class StreamSource:
         self.label = f"<file object {getattr(file, 'name', type(file).__name__)}>"
         if isinstance(file, io.TextIOBase):
             raise MediaError(f"{self.label}: the file object is opened as text; open it with mode 'rb'")
-        self.limits = limits
+        super().__init__(limits)
         self.size = 0
         self.problems: list[str] = []
         self.failure: Exception | None = None
         self._file = file
-        self.renew_deadline()
         head = self._exactly(8)
         if not head:
             raise MediaError(f"{self.label}: the stream is empty")
@@ -97,17 +96,6 @@ class StreamSource:
     def _exactly(self, count: int) -> bytes:
         self._ready = b""
         return read_exactly(self, count)
-
-    def check_deadline(self) -> None:
-        """Raise TimeoutError when the time limit is used up."""
-        if time.monotonic() > self._deadline:
-            raise TimeoutError(
-                f"{self.label}: reading took longer than MediaLimits.max_seconds={self.limits.max_seconds:g}"
-            )
-
-    def renew_deadline(self) -> None:
-        """Give the time limit anew."""
-        self._deadline = time.monotonic() + self.limits.max_seconds
 
     def close(self) -> None:
         """Nothing: the object was given open and stays open."""

@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from .chunk_plan_mirasol import pick_frames
+from .clock_mirasol import KnownClock
 from .demux_mirasol import (
     FloatArray,
     Progress,
@@ -81,7 +82,8 @@ class VideoReader:
         self.limits = limits
         self.problems = problems
         self.frames_decoded = 0
-        self._may_seek = index.timed and len(index.keys) > 1
+        # Where the time stamps jump, a time does not say which place of the file is meant.
+        self._may_seek = index.timed and len(index.keys) > 1 and not index.shifts
 
     @property
     def times(self) -> FloatArray:
@@ -245,7 +247,8 @@ class _FrameCursor:
     def _sound_packets(self, trip: _Trip) -> Iterator[Any]:
         found: list[str] = []
         first = trip.start is not None
-        for packet in packets(self.container, [self.stream], self.reader.source, found):
+        clock = KnownClock(self.index.shifts)
+        for packet in packets(self.container, [self.stream], self.reader.source, found, clock):
             self.reader.source.check_deadline()
             if packet.pts is None or packet.is_corrupt or (first and packet.pts > trip.targets[0]):
                 raise _UnsureError
@@ -342,7 +345,8 @@ class _FrameCursor:
                 return
 
     def _packets_and_flush(self) -> Iterator[Any | None]:
-        for packet in packets(self.container, [self.stream], self.reader.source, self.reader.problems):
+        clock = KnownClock(self.index.shifts)
+        for packet in packets(self.container, [self.stream], self.reader.source, self.reader.problems, clock):
             self.reader.source.check_deadline()
             yield packet
         yield None

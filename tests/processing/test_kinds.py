@@ -13,6 +13,7 @@ from av.filter import Graph
 from media_maker import CORNERS, KINDS, QUIET_X265, picture, write_kinds, write_media
 
 from mirasol_hf.processing.chunk_plan_mirasol import plan_chunks
+from mirasol_hf.processing.clock_mirasol import KnownClock
 from mirasol_hf.processing.demux_mirasol import index_media, packets
 from mirasol_hf.processing.media_limits_mirasol import MediaLimits
 from mirasol_hf.processing.media_mirasol import MediaFile, probe_media, read_media
@@ -277,7 +278,8 @@ def test_a_stream_that_begins_in_mid_file_is_passed_over(kinds, name):
     with av.open(str(kinds[name])) as container:
         late = _LateStream(container)
         source = MediaSource(kinds[name], MediaLimits())
-        found = [(packet.stream_index, packet.dts) for packet in packets(late, list(container.streams), source)]
+        read = packets(late, list(container.streams), source, [], KnownClock([]))
+        found = [(packet.stream_index, packet.dts) for packet in read]
     assert late.raised > 5 and found == [packet for i, packet in enumerate(expected) if i % 5 != 4]
 
 
