@@ -95,6 +95,8 @@ class KnownClock:
 
     def set(self, packet: Any) -> None:
         """Shift the time stamps of the packet, in place."""
+        if not self._shifts:
+            return
         while self._place < len(self._shifts) and self._shifts[self._place][0] <= self._seen:
             self._shift = self._shifts[self._place][1]
             self._place += 1
