@@ -154,14 +154,14 @@ def test_command_ends_with_one_json_line(mirasol, tmp_path) -> None:
 
 def test_what_cannot_be_built_is_a_row_that_says_so(mirasol, monkeypatch) -> None:
     def refuse(config: Any) -> None:
-        raise ValueError("no such Combiner yet")
+        raise ValueError("m is larger than the tokens")
 
     monkeypatch.setattr(scaling_models, "MediaEncoder", refuse)
     ran = mirasol("bench", "scaling", "--flops-only", "--frames", "32", "--streamed", "", "--encoders", "ttm,plain")
     rows = {row["encoder"]: row for row in json.loads(ran.out.splitlines()[-1])["rows"]}
-    assert rows["ttm"]["unavailable"] == "no such Combiner yet"
+    assert rows["ttm"]["unavailable"] == "m is larger than the tokens"
     assert rows["plain"]["total_flops"] > 0
-    assert "not available: no such Combiner yet" in ran.out
+    assert "not available: m is larger than the tokens" in ran.out
 
 
 @pytest.mark.parametrize("streamed", [False, True])
