@@ -42,12 +42,6 @@ ACCELERATOR = (
     Skip(MODELS, "test_kernels_can_load.*", "requires the kernels library", "needs a GPU and a download from the Hub"),
 )
 
-# Readers of media that the library can use and Mirasol does not: it reads with PyAV.
-READERS = (
-    Skip("ProcessorTest", "test_.*video.*", "requires Torchcodec", "the library's reader beside torchvision"),
-    Skip("ProcessorTest", "test_.*audio.*", "requires librosa", "another reader of sound; Mirasol uses PyAV"),
-)
-
 # Tests for other kinds of models: the library's own test says that it does not apply, whatever ours would do.
 OTHER_MODELS = (
     Skip(MODELS, ".*batched_and_grouped_inference.*", "does not support grouped_mm", "mixtures of experts"),
@@ -93,24 +87,12 @@ OTHER_MODELS = (
         "doesn't support `_get_num",
         "placeholder tokens in the text",
     ),
-    Skip(
-        "ProcessorTest",
-        "test_apply_chat_template_tool_calls_no_content",
-        "not support tools",
-        "models that call tools",
-    ),
-    Skip(
-        "VideoProcessorTest",
-        "test_override_instance.*",
-        "not have dict size",
-        "sizes as dicts; the library makes objects",
-    ),
     Skip("PipelineTest", "test_pipeline_.*", "is not in\n?.*`self.pipeline_model_mapping`", "other tasks"),
     Skip("PipelineTest", "test_pipeline_.*", "requires (Timm|PyTesseract)", "other tasks"),
     Skip("PipelineTest", "test_pipeline_mask_generation.*", "not implemented", "other tasks"),
 )
 
-SKIPS = (*ACCELERATOR, *READERS, *OTHER_MODELS)
+SKIPS = (*ACCELERATOR, *OTHER_MODELS)
 
 MEDIA_TOO = "the same comparison on batches with media; of text alone the towers get no gradient to keep a state of"
 
@@ -128,12 +110,22 @@ OVERRIDES = (
         "test_call_numpy_4_channels",
         "frames lie in chunks; the library's test writes the channels to the second axis of the shape",
     ),
+    Override(
+        "VideoProcessorTest",
+        "test_override_instance_attributes_does_not_affect_other_instances",
+        "the library's test is for sizes that are dicts and skips its own `SizeDict`, which ours are",
+    ),
     Override("FSDPTest", "test_fsdp2_plan_vs_ddp_0_untied", MEDIA_TOO),
     Override("FSDPTest", "test_fsdp2_plan_vs_ddp_1_tied", MEDIA_TOO),
     Override(
         "ProcessorTest",
         "test_apply_chat_template_decoded_video_0",
         "frames in memory that are sampled need their rate, which the library's test does not give",
+    ),
+    Override(
+        "ProcessorTest",
+        "test_chat_template_audio_from_video",
+        "media have a row for each text, and a mask where one has none; the library's test counts the films alone",
     ),
     Override(
         "ProcessorTest",
