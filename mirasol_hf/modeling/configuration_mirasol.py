@@ -76,6 +76,14 @@ class _MirasolSectionConfig(_MirasolStrictConfig):
     section = ""
 
 
+# How tensor parallelism splits a ViT block: heads and hidden channels go to the ranks, each block sums twice.
+ENCODER_TP_PLAN = {
+    **{f"layers.*.self_attn.{name}_proj": "rowwise" if name == "o" else "colwise" for name in "qkvo"},
+    "layers.*.mlp.up_proj": "colwise",
+    "layers.*.mlp.down_proj": "rowwise",
+}
+
+
 # keys that the library itself writes into saved configurations or passes to constructors
 _CONFIG_METADATA = {
     "attn_implementation",
@@ -132,6 +140,7 @@ class MirasolVideoConfig(_MirasolSectionConfig):
     base_config_key = "video_config"
     section = "video_config"
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    base_model_tp_plan = ENCODER_TP_PLAN
 
     image_size: int = 224
     num_channels: int = 3
@@ -198,6 +207,7 @@ class MirasolAudioConfig(_MirasolSectionConfig):
     base_config_key = "audio_config"
     section = "audio_config"
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    base_model_tp_plan = ENCODER_TP_PLAN
 
     num_steps: int = 96
     num_mel_bins: int = 128
@@ -279,6 +289,11 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
     rope_parameters: dict | None = None
     max_position_embeddings: int = 65_536
 
+    @property
+    def base_model_tp_plan(self) -> dict[str, str] | None:
+        """How tensor parallelism splits the layers; `None` for a Token Turing Machine, which has others."""
+        return None if self.type == "ttm" else ENCODER_TP_PLAN
+
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
         _require_positive(self, self.section, "hidden_size", "intermediate_size")
@@ -336,6 +351,7 @@ class MirasolTimeConfig(_MirasolSectionConfig):
     base_config_key = "time_config"
     section = "time_config"
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    base_model_tp_plan = ENCODER_TP_PLAN
     default_theta = 10_000.0
 
     hidden_size: int = 2048
