@@ -69,6 +69,7 @@ class MirasolCombiner(MirasolMediaPart):
 
     config: MirasolCombinerConfig
     base_model_prefix = "combiner"
+    main_input_name = "tokens"
     _can_record_outputs = {
         "hidden_states": MirasolEncoderLayer,
         "attentions": OutputRecorder(MirasolAttention, index=1),

@@ -7,17 +7,15 @@ per chunk, text loss weighted ten times in fine-tuning. Everything else is a cho
 
 import copy
 import math
-from dataclasses import field, fields
+from dataclasses import field
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
-from transformers.utils import logging
 
 from .presets_mirasol import PRESETS
-
-logger = logging.get_logger(__name__)
+from .strict_config_mirasol import MirasolStrictConfig
 
 
 def _require_divisible(config: PreTrainedConfig, section: str, numerator: str, denominator: str) -> None:
@@ -49,67 +47,22 @@ def _require_share(config: PreTrainedConfig, section: str, *names: str) -> None:
             raise ValueError(f"{section}.{name}={getattr(config, name)} must lie in [0, 1)")
 
 
-class _MirasolStrictConfig(PreTrainedConfig):
-    """Base of all: misspelt fields are rejected, and what is no field is not written."""
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        reject_unknown_fields(self, kwargs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields and the library's own keys.
-
-        Attributes that somebody else has set on the configuration are left out: a configuration that was written with
-        them could not be read again.
-        """
-        output = super().to_dict()
-        known = known_keys(self)
-        foreign = sorted(key for key in output if key not in known and not key.startswith("_"))
-        if foreign:
-            logger.warning_once(f"{type(self).__name__} has no field {', '.join(foreign)}; not written")
-        return {key: value for key, value in output.items() if key not in foreign}
-
-
-class _MirasolSectionConfig(_MirasolStrictConfig):
+class _MirasolSectionConfig(MirasolStrictConfig):
     """Base of the sections, with their key in `MirasolConfig`."""
 
     section = ""
 
 
-# keys that the library itself writes into saved configurations or passes to constructors
-_CONFIG_METADATA = {
-    "attn_implementation",
-    "auto_map",
-    "custom_pipelines",
-    "dtype",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "output_hidden_states",
-    "quantization_config",
-    "rope_scaling",
-    "rope_theta",
-    "torch_dtype",
-    "transformers_version",
+# How tensor parallelism splits a ViT block: heads and hidden channels go to the ranks, each block sums twice.
+ENCODER_TP_PLAN = {
+    **{f"layers.*.self_attn.{name}_proj": "rowwise" if name == "o" else "colwise" for name in "qkvo"},
+    "layers.*.mlp.up_proj": "colwise",
+    "layers.*.mlp.down_proj": "rowwise",
 }
 
 
 # where Transformers imports the code of a Hub folder
 _REMOTE_MODULES = "transformers_modules"
-
-
-def known_keys(config: PreTrainedConfig) -> set[str]:
-    """Names of a configuration's fields and of what the library itself keeps in every configuration."""
-    return {entry.name for entry in fields(config)} | set(PreTrainedConfig().to_dict()) | _CONFIG_METADATA
-
-
-def reject_unknown_fields(config: PreTrainedConfig, extra: dict[str, Any]) -> None:
-    """Raises ValueError for constructor keys that no field takes; the library would store them silently."""
-    known = known_keys(config) | set(vars(PreTrainedConfig()))
-    unknown = sorted(key for key in extra if key not in known and not key.startswith("_"))
-    if unknown:
-        raise ValueError(f"{type(config).__name__} has no field {', '.join(map(repr, unknown))}")
 
 
 @strict
@@ -132,6 +85,7 @@ class MirasolVideoConfig(_MirasolSectionConfig):
     base_config_key = "video_config"
     section = "video_config"
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    base_model_tp_plan = ENCODER_TP_PLAN
 
     image_size: int = 224
     num_channels: int = 3
@@ -198,6 +152,7 @@ class MirasolAudioConfig(_MirasolSectionConfig):
     base_config_key = "audio_config"
     section = "audio_config"
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    base_model_tp_plan = ENCODER_TP_PLAN
 
     num_steps: int = 96
     num_mel_bins: int = 128
@@ -279,6 +234,11 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
     rope_parameters: dict | None = None
     max_position_embeddings: int = 65_536
 
+    @property
+    def base_model_tp_plan(self) -> dict[str, str] | None:
+        """How tensor parallelism splits the layers; `None` for a Token Turing Machine, which has others."""
+        return None if self.type == "ttm" else ENCODER_TP_PLAN
+
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
         _require_positive(self, self.section, "hidden_size", "intermediate_size")
@@ -336,6 +296,7 @@ class MirasolTimeConfig(_MirasolSectionConfig):
     base_config_key = "time_config"
     section = "time_config"
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {}
+    base_model_tp_plan = ENCODER_TP_PLAN
     default_theta = 10_000.0
 
     hidden_size: int = 2048
@@ -471,7 +432,7 @@ def _of_text_config(name: str) -> property:
 
 
 @strict
-class MirasolConfig(_MirasolStrictConfig):
+class MirasolConfig(MirasolStrictConfig):
     """Configuration of Mirasol; `MirasolConfig()` is the 3B model with audio.
 
     Args:

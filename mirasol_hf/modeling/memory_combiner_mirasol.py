@@ -31,6 +31,7 @@ class MirasolMemoryCombiner(MirasolMediaPart):
 
     config: MirasolCombinerConfig
     base_model_prefix = "combiner"
+    main_input_name = "tokens"
     _fsdp_plan: dict[str, str] = {}  # one small machine, used once for every chunk
     _can_record_outputs = {
         "hidden_states": MirasolEncoderLayer,

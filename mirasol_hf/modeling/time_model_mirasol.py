@@ -50,6 +50,8 @@ class MirasolTimeModel(MirasolMediaPart):
 
     config: MirasolTimeConfig
     base_model_prefix = "time_model"
+    main_input_name = "combined_features"
+    _input_embed_layer = "projection"
     _can_record_outputs = {
         "hidden_states": MirasolEncoderLayer,
         "attentions": OutputRecorder(MirasolAttention, index=1),

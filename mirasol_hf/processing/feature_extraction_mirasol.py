@@ -7,6 +7,7 @@ mel *power* of the short frames whose centres lie in it, then in dB. A chunk see
 outside), so features do not depend on what is read before or after.
 """
 
+import inspect
 import math
 from functools import lru_cache
 from typing import Any
@@ -17,8 +18,10 @@ import torch
 from transformers.audio_utils import mel_filter_bank
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import AudioKwargs
 
 from .chunk_plan_mirasol import plan_chunks, sample_ranges
+from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
 
 # Short frames analysed at once: bounds the memory for long clips without changing any number.
 _FRAMES_PER_BLOCK = 8192
@@ -68,9 +71,7 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         **kwargs: object,
     ) -> None:
         kwargs.pop("feature_size", None)
-        unknown = sorted(key for key in kwargs if key not in _SAVED_KEYS and not key.startswith("_"))
-        if unknown:
-            raise TypeError(f"MirasolFeatureExtractor does not know the keyword {', '.join(unknown)}")
+        refuse_unknown("MirasolFeatureExtractor", kwargs, feature_options(type(self)))
         super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         if win_length > n_fft:
             raise ValueError(f"win_length={win_length} must not exceed n_fft={n_fft}")
@@ -84,6 +85,29 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         self.max_frequency = max_frequency
         self.db_offset = db_offset
         self.db_scale = db_scale
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads a saved feature extractor; see the library's method for the arguments.
+
+        Raises:
+            TypeError: for a keyword that neither the options nor the loading know.
+        """
+        check_loading("MirasolFeatureExtractor", kwargs, feature_options(cls))
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Builds a feature extractor from a dict; options among the keywords go before those of the dict.
+
+        Raises:
+            TypeError: for a misspelt option.
+        """
+        options = feature_options(cls)
+        if not kwargs.get("return_unused_kwargs"):
+            refuse_misspelt("MirasolFeatureExtractor", kwargs, options)
+        given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
+        return super().from_dict({**feature_extractor_dict, **given}, **kwargs)
 
     def extract_chunks(
         self, waveform: torch.Tensor | npt.NDArray[np.float32], windows: npt.ArrayLike, origin: float = 0.0
@@ -134,14 +158,17 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
             sampling_rate: their samples per second; must be that of the extractor.
             num_chunks: K.
             return_tensors: `"pt"`, `"np"` or None.
-            kwargs: accepted for the common interface, without effect on features of fixed size.
+            kwargs: `padding`, `truncation` and others of the common interface, without effect on features of fixed
+                size.
 
         Returns:
             `input_features` `[B, K, S, M]` and `audio_mask` `[B, K]`.
 
         Raises:
             ValueError: if a waveform is not mono, empty or not finite, or its rate is another one.
+            TypeError: for an unknown keyword.
         """
+        refuse_unknown("MirasolFeatureExtractor", kwargs, {*AudioKwargs.__annotations__, "num_chunks"})
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise ValueError(f"sampling_rate={sampling_rate}, but this extractor works at {self.sampling_rate}")
         batch = isinstance(raw_speech, (list, tuple)) and not isinstance(raw_speech[0], (int, float))
@@ -278,3 +305,8 @@ def _mel_filters(n_fft: int, bins: int, low: float, high: float, rate: int) -> t
         mel_scale="slaney",
     )
     return torch.from_numpy(np.asarray(filters, dtype=np.float64))
+
+
+def feature_options(extractor: type) -> set[str]:
+    """Names of what a feature extractor of this class can be built of."""
+    return (set(inspect.signature(extractor).parameters) - {"kwargs"}) | _SAVED_KEYS | {"feature_size"}

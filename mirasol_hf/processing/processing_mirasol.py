@@ -3,6 +3,7 @@
 Legend: B batch, K chunks, F frames per chunk, C, H, W image, S steps per chunk, M mel bins, L text.
 """
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +19,8 @@ from transformers.video_processing_utils import VideoProcessorMixin
 from .chunk_plan_mirasol import ChunkPlan
 from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
 from .demux_mirasol import Progress
+from .feature_extraction_mirasol import feature_options
+from .keywords_mirasol import LOADING_KEYWORDS, refuse_unknown, tokenizer_keywords
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput
@@ -105,6 +108,27 @@ class MirasolProcessor(ProcessorMixin):
             raise ValueError(f"prompt_template must contain {{question}}, got {prompt_template!r}")
         self.prompt_template = prompt_template
         super().__init__(video_processor, feature_extractor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads a saved processor; see the library's method for the arguments.
+
+        Options of the parts are handed to them: `from_pretrained(folder, num_chunks=16, padding_side="right")`.
+
+        Raises:
+            TypeError: for a keyword that no part knows.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        # a pipeline hands over the model's options too, and with `return_unused_kwargs` the caller looks himself
+        if not kwargs.get("_from_pipeline") and not kwargs.get("return_unused_kwargs"):
+            parts = (
+                loaded.video_processor.valid_kwargs.__annotations__,
+                feature_options(type(loaded.feature_extractor)),
+            )
+            own = inspect.signature(cls).parameters
+            known = {*LOADING_KEYWORDS, *own, *parts[0], *parts[1], *tokenizer_keywords(type(loaded.tokenizer))}
+            refuse_unknown("MirasolProcessor", kwargs, known - {"kwargs"})
+        return loaded
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
         """Check a part's class; the library's own check of video processors needs torchvision."""
@@ -300,9 +324,7 @@ class MirasolProcessor(ProcessorMixin):
         known = set(MirasolProcessorKwargs.__annotations__) | {"common_kwargs"}
         for modality in ("text_kwargs", "videos_kwargs", "audio_kwargs"):
             known |= set(MirasolProcessorKwargs.__annotations__[modality].__annotations__)
-        unknown = sorted(set(kwargs) - known)
-        if unknown:
-            raise TypeError(f"MirasolProcessor does not know the keyword {', '.join(unknown)}")
+        refuse_unknown("MirasolProcessor", kwargs, known)
         try:
             merged: dict[str, Any] = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         except StrictDataclassError as error:

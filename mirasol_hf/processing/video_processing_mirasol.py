@@ -14,6 +14,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, plan_request
 from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
+from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
 from .media_mirasol import MediaFile
 
 # what the library writes into saved files beside the options
@@ -71,12 +72,30 @@ class MirasolVideoProcessor(VideoProcessorMixin):
     image_std = [0.5, 0.5, 0.5]
 
     def __init__(self, **kwargs: Any) -> None:
-        known = set(self.valid_kwargs.__annotations__) | _SAVED_KEYS
-        unknown = sorted(key for key in kwargs if key not in known and not key.startswith("_"))
-        if unknown:
-            raise TypeError(f"MirasolVideoProcessor does not know the keyword {', '.join(unknown)}")
+        refuse_unknown("MirasolVideoProcessor", kwargs, _options(self))
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads a saved video processor; see the library's method for the arguments.
+
+        Raises:
+            TypeError: for a keyword that neither the options nor the loading know.
+        """
+        check_loading("MirasolVideoProcessor", kwargs, _options(cls))
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Builds a video processor from a dict; options among the keywords go before those of the dict.
+
+        Raises:
+            TypeError: for a misspelt option.
+        """
+        if not kwargs.get("return_unused_kwargs"):
+            refuse_misspelt("MirasolVideoProcessor", kwargs, _options(cls))
+        return super().from_dict(video_processor_dict, **kwargs)
 
     def normalize_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """Scale and normalise pictures that already have the right size.
@@ -142,9 +161,7 @@ class MirasolVideoProcessor(VideoProcessorMixin):
             TypeError: for an unknown keyword.
             ValueError: if a clip has no pictures, or fewer frames in memory than `num_frames`.
         """
-        unknown = sorted(set(kwargs) - set(self.valid_kwargs.__annotations__))
-        if unknown:
-            raise TypeError(f"MirasolVideoProcessor does not know the keyword {', '.join(unknown)}")
+        refuse_unknown("MirasolVideoProcessor", kwargs, self.valid_kwargs.__annotations__)
         clips = split_videos(videos)
         rates = frame_rates(kwargs.get("video_metadata"), len(clips))
         read = [self._read_clip(f"videos[{i}]", clip, rates[i], kwargs) for i, clip in enumerate(clips)]
@@ -241,6 +258,11 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         mean = torch.as_tensor(self._option("image_mean", kwargs), dtype=torch.float32).view(-1, 1, 1)
         std = torch.as_tensor(self._option("image_std", kwargs), dtype=torch.float32).view(-1, 1, 1)
         return pixels.mul_(factor / std).sub_(mean / std)
+
+
+def _options(processor: Any) -> set[str]:
+    """Names of what a video processor, or its class, can be built of."""
+    return {*processor.valid_kwargs.__annotations__, *_SAVED_KEYS}
 
 
 def frame_rates(video_metadata: Any, count: int) -> list[float | None]:

@@ -55,13 +55,14 @@ def prepare() -> Path:
 
 def name_model_type() -> None:
     """The mixins read the library's static tables of names, which `Auto….register()` does not fill."""
-    base = {
-        "mirasol": "Model",
-        "mirasol_video": "VideoModel",
-        "mirasol_audio": "AudioModel",
-        "mirasol_text": "TextModel",
-    }
-    modeling_auto.MODEL_MAPPING_NAMES.update({kind: f"Mirasol{name}" for kind, name in base.items()})
+    modeling_auto.MODEL_MAPPING_NAMES.update(
+        mirasol="MirasolModel",
+        mirasol_video="MirasolVideoModel",
+        mirasol_audio="MirasolAudioModel",
+        mirasol_combiner="CombinerAlone",
+        mirasol_time="TimeModelAlone",
+        mirasol_text="MirasolTextModel",
+    )
     modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES["mirasol"] = "MirasolForConditionalGeneration"
 
 

@@ -3,16 +3,22 @@
 from typing import Any
 
 import torch
+from transformers.processing_utils import Unpack
 from transformers.testing_utils import torch_device
+from transformers.utils.generic import TransformersKwargs
 
 from mirasol_hf import (
     MirasolAudioConfig,
+    MirasolCombinerConfig,
     MirasolConfig,
     MirasolForConditionalGeneration,
     MirasolModel,
     MirasolTextConfig,
+    MirasolTimeConfig,
     MirasolVideoConfig,
 )
+from mirasol_hf.modeling.combiner_mirasol import MirasolCombiner
+from mirasol_hf.modeling.time_model_mirasol import MirasolTimeModel
 
 WIDTH = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4}
 LAYERS = 2
@@ -36,7 +42,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "reconstruction_size": (4, 4),
     },
     "combiner_config": {**WIDTH, "num_output_tokens": 3, "num_hidden_layers": LAYERS, "memory_size": 4},
-    "time_config": {**WIDTH, "num_hidden_layers": LAYERS},
+    "time_config": {**WIDTH, "num_hidden_layers": LAYERS, "max_position_embeddings": 512},
     "text_config": {
         **WIDTH,
         "vocab_size": 100,
@@ -45,6 +51,20 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 512,
     },
 }
+
+
+class WholeAndPart:
+    """Asks a model for both of the library's contracts about the choice of attention.
+
+    Its tests of composite models (a dict, one entry for each section) and those of models without parts (a name for
+    all) exclude each other by one flag; every model of ours keeps both.
+    """
+
+    _testMethodName: str
+
+    @property
+    def _is_composite(self) -> bool:
+        return "non_composite" not in self._testMethodName
 
 
 class MirasolModelTester:
@@ -144,3 +164,45 @@ class TextDecoderTester(_PartTester):
         shape = (self.batch_size, self.seq_length)
         text = torch.randint(3, self.vocab_size, shape, device=torch_device)
         return self.get_config(), {"input_ids": text, "attention_mask": torch.ones_like(text)}
+
+
+class CombinerAlone(MirasolCombiner):
+    """The Combiner over single chunks of six video and three sound tokens: the library's tests give tensors only."""
+
+    def forward(self, tokens: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> Any:
+        return super().forward(tokens, 6, (tokens.shape[0], 1), **kwargs)
+
+
+class CombinerTester(_PartTester):
+    """Nine media tokens of one chunk for each clip, and three tokens that are read out; positions count chunks."""
+
+    section = "combiner_config"
+    config_class = MirasolCombinerConfig
+    seq_length = 9 + SECTIONS["combiner_config"]["num_output_tokens"]
+
+    def get_config(self) -> MirasolCombinerConfig:
+        return MirasolCombinerConfig(**SECTIONS[self.section], context="causal", max_position_embeddings=512)
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[Any, dict[str, torch.Tensor]]:
+        return self.get_config(), {"tokens": torch.rand(self.batch_size, 9, self.hidden_size, device=torch_device)}
+
+
+class TimeModelAlone(MirasolTimeModel):
+    """The time model behind the Combiner of `SECTIONS`: the library's tests build models of one configuration."""
+
+    def __init__(self, config: MirasolTimeConfig) -> None:
+        super().__init__(config, MirasolCombinerConfig(**SECTIONS["combiner_config"]))
+
+
+class TimeModelTester(_PartTester):
+    """Features of four chunks."""
+
+    section = "time_config"
+    config_class = MirasolTimeConfig
+    num_chunks = 4
+    seq_length = num_chunks * SECTIONS["combiner_config"]["num_output_tokens"]
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[Any, dict[str, torch.Tensor]]:
+        combiner = SECTIONS["combiner_config"]
+        shape = (self.batch_size, self.num_chunks, combiner["num_output_tokens"], combiner["hidden_size"])
+        return self.get_config(), {"combined_features": torch.rand(*shape, device=torch_device)}

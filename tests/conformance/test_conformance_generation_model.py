@@ -7,15 +7,14 @@ from transformers_tests.generation.test_utils import GenerationTesterMixin
 from transformers_tests.test_modeling_common import ModelTesterMixin
 
 from mirasol_hf import MirasolForConditionalGeneration, MirasolModel
-from tests.conformance.model_testers import MirasolModelTester
+from tests.conformance.model_testers import MirasolModelTester, WholeAndPart
 
 pytestmark = pytest.mark.slow
 
 
-class MirasolModelTest(ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
+class MirasolModelTest(WholeAndPart, ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
     subject = "the whole model"
     all_model_classes = (MirasolModel, MirasolForConditionalGeneration)
-    _is_composite = True
 
     def setUp(self):
         self.model_tester = MirasolModelTester(self)

@@ -1,24 +1,38 @@
 """The library's processor tests over the processor and its parts."""
 
+import copy
 import math
 import unittest
+from unittest import mock
 
 import numpy as np
 import pytest
+from transformers import testing_utils
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
-from transformers_tests import test_processing_common, test_video_processing_common
+from transformers_tests import test_video_processing_common
 from transformers_tests.test_sequence_feature_extraction_common import SequenceFeatureExtractionTestMixin
 
 from mirasol_hf import SAMPLE_CLIP, MirasolFeatureExtractor, MirasolProcessor, MirasolVideoProcessor, probe_media
 
 pytestmark = pytest.mark.slow
 
+
+def without_requirement(test):
+    return test
+
+
+# the processor reads files with PyAV: where the library's tests ask for another reader, they run without it
+with mock.patch.multiple(testing_utils, require_librosa=without_requirement, require_torchcodec=without_requirement):
+    from transformers_tests import test_processing_common
+
 # the public name is a placeholder that raises where torchvision is absent
 test_video_processing_common.AutoVideoProcessor = AutoVideoProcessor
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'text' %}"
-    "{{ part['text'] }}{% endif %}{% endfor %}{% if message['role'] == 'user' %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% for message in messages %}{% for part in message['content'] or [] %}{% if part['type'] == 'text' %}"
+    "{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% for call in message['tool_calls'] or [] %}{{ call['function']['name'] }}{% endfor %}"
+    "{% if message['role'] == 'user' %}{{ '\n' }}{% endif %}{% endfor %}"
 )
 
 
@@ -51,7 +65,7 @@ class FeatureExtractorTest(SequenceFeatureExtractionTestMixin, unittest.TestCase
 
 
 class VideoProcessorTester:
-    """Clips of random pictures; with one frame in each chunk, so that the axis of chunks is that of frames."""
+    """Clips of random pictures; with one in each chunk, the axis of chunks is that of frames."""
 
     batch_size = 4
     num_channels = 3
@@ -59,11 +73,12 @@ class VideoProcessorTester:
     max_resolution = 80
     height = width = 18
 
-    def __init__(self):
+    def __init__(self, frames_per_chunk):
         self.num_frames = 6
+        self.frames_per_chunk = frames_per_chunk
 
     def expected_output_video_shape(self, videos):
-        return self.num_frames, 1, 3, self.height, self.width
+        return self.num_frames // self.frames_per_chunk, self.frames_per_chunk, 3, self.height, self.width
 
     def prepare_video_inputs(self, equal_resolution=False, return_tensors="pil"):
         return test_video_processing_common.prepare_video_inputs(
@@ -84,14 +99,15 @@ class VideoProcessorTest(test_video_processing_common.VideoProcessingTestMixin, 
 
     def setUp(self):
         super().setUp()
-        self.video_processor_tester = VideoProcessorTester()
+        # the library's test of a fourth channel writes the three that are left to the second axis of the shape
+        self.video_processor_tester = VideoProcessorTester(3 if "4_channels" in self._testMethodName else 1)
 
     @property
     def video_processor_dict(self):
         size = {"height": self.video_processor_tester.height, "width": self.video_processor_tester.width}
         return {
             "size": size,
-            "num_frames": 1,
+            "num_frames": self.video_processor_tester.frames_per_chunk,
             "do_sample_frames": False,
             "image_mean": [0.5] * 3,
             "image_std": [0.5] * 3,
@@ -104,13 +120,15 @@ class VideoProcessorTest(test_video_processing_common.VideoProcessingTestMixin, 
         self.assertEqual(changed.size, {"height": 42, "width": 42})
         self.assertEqual(changed.num_chunks, 5)
 
-    def test_call_numpy_4_channels(self):
-        self.video_processor_tester.num_channels = 4
-        videos = self.video_processor_tester.prepare_video_inputs(return_tensors="pil")
-        processor = self.fast_video_processing_class(**self.video_processor_dict)
-        for batch in (videos[:1], videos):
-            encoded = processor(batch, return_tensors="pt", image_mean=0.0, image_std=1.0)[self.input_name]
-            self.assertEqual(tuple(encoded.shape), (len(batch), 6, 1, 3, 18, 18))
+    def test_override_instance_attributes_does_not_affect_other_instances(self):
+        first, second = self.fast_video_processing_class(), self.fast_video_processing_class()
+        original = copy.deepcopy(dict(second.size))
+        first.size["height"] = first.size["width"] = -1
+        self.assertEqual(dict(second.size), original)
+        second.size["height"] = second.size["width"] = -2
+        self.assertEqual(dict(first.size), {"height": -1, "width": -1})
+        self.assertEqual(dict(self.fast_video_processing_class().size), original)
+        self.assertIsInstance(first.image_mean, tuple)  # which nobody can change in place
 
 
 class ProcessorTest(test_processing_common.ProcessorTesterMixin, unittest.TestCase):
@@ -138,6 +156,29 @@ class ProcessorTest(test_processing_common.ProcessorTesterMixin, unittest.TestCa
             processor_kwargs=told,
         )
         self.assertEqual(tuple(out[self.videos_input_name].shape), (1, 2, 1, 3, 32, 32))
+
+    def test_chat_template_audio_from_video(self):
+        processor = self.get_processor()
+        shape = processor.video_processor(str(SAMPLE_CLIP))[self.videos_input_name].shape[1:]
+        sound = test_processing_common.MODALITY_INPUT_DATA["audio"][0]
+        question = {"type": "text", "text": "what is heard?"}
+        seen = [{"type": "video", "path": str(SAMPLE_CLIP)}, {"type": "audio"}, question]
+        conversations = [[{"role": "user", "content": content}] for content in (seen, seen[2:])]
+        conversations[1][0]["content"].append({"type": "audio", "path": sound})
+        for given, seen_in in ((conversations[:1], [True]), (conversations, [True, False])):
+            out = processor.apply_chat_template(
+                given,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                load_audio_from_video=True,
+            )
+            self.assertEqual(len(out["input_ids"]), len(given))
+            self.assertEqual(len(out["attention_mask"]), len(given))
+            self.assertEqual(out[self.audio_input_name].shape[0], len(given))
+            self.assertTrue(out["audio_mask"].any(dim=1).all())
+            self.assertEqual(out[self.videos_input_name].shape, (len(given), *shape))
+            self.assertEqual(out["video_mask"].any(dim=1).tolist(), seen_in)
 
     def test_apply_chat_template_video_frame_sampling(self):
         processor = self.get_processor()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMultimodalLM
 
-from mirasol_hf.modeling.configuration_mirasol import MirasolConfig, MirasolTextConfig
+from mirasol_hf.modeling.configuration_mirasol import MirasolConfig, MirasolTextConfig, MirasolVideoConfig
 from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration, MirasolModel
 from tests.modeling.small_models import build, small_config
 
@@ -183,6 +183,29 @@ def test_misspelt_fields_are_told() -> None:
         MirasolTextConfig(hiden_size=3)
     with pytest.raises(ValueError, match="has no field 'laten_loss'"):
         MirasolConfig.from_preset("tiny", laten_loss="mse")
+
+
+@pytest.mark.parametrize("loader", [MirasolConfig, AutoConfig])
+def test_misspelt_fields_are_told_in_loading(tmp_path: Path, loader: type) -> None:
+    MirasolConfig.from_preset("tiny").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"MirasolConfig has no field 'laten_loss' \(did you mean 'latent_loss'\?\)"):
+        loader.from_pretrained(tmp_path, laten_loss="mse")
+    given = loader.from_pretrained(tmp_path, latent_loss="mse", cache_dir=tmp_path, trust_remote_code=False)
+    assert given.latent_loss == "mse"
+    _, unused = loader.from_pretrained(tmp_path, laten_loss="mse", return_unused_kwargs=True)
+    assert unused["laten_loss"] == "mse"
+
+
+def test_fields_of_dicts_are_told_and_foreign_ones_left_to_auto_classes(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"MirasolVideoConfig has no field 'image_siz' \(did you mean 'image_size'\?\)"
+    ):
+        MirasolVideoConfig.from_dict({}, image_siz=32)
+    MirasolConfig.from_preset("tiny").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="MirasolConfig has no field 'latitude'"):
+        MirasolConfig.from_pretrained(tmp_path, latitude=3)
+    # the library's Auto classes of tokenizers and processors open configurations with their own options
+    AutoConfig.from_pretrained(tmp_path, padding_side="right", num_frames=3)
 
 
 def test_misspelt_loading_options_are_told(tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
+def placements(parameter: torch.Tensor) -> Any:
+    """How a sharded parameter lies on the processes; nothing for any other."""
+    return getattr(parameter, "placements", ())
+
+
 def load(mode: str, folder: str) -> Any:
     from transformers import AutoModelForMultimodalLM
     from transformers.distributed import DistributedConfig
@@ -48,13 +53,17 @@ def one_pass(mode: str, folder: str, output: Path) -> None:
     from tests.training.small_model import small_tokenizer
 
     model = load(mode, folder)
-    outputs = model(**MirasolDataCollator(small_tokenizer())(rows()))
+    batch = MirasolDataCollator(small_tokenizer())(rows())
+    outputs = model(**batch)
     outputs.loss.backward()
     gradients = {name: whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-    split = sum(hasattr(p, "full_tensor") for p in model.parameters())
+    split = [name for name, p in model.named_parameters() if any(not way.is_replicate() for way in placements(p))]
+    with torch.no_grad():  # the library has a path of its own for this
+        answered = whole(model.eval()(**batch).logits)
     result = {
         "loss": whole(outputs.loss).detach(),
         "logits": whole(outputs.logits).detach(),
+        "answered": answered,
         "gradients": gradients,
         "split": split,
     }
