@@ -18,6 +18,8 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
 _ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
+# What the processor calls otherwise than the pipeline.
+_PROCESSOR_NAMES = {"videos": "video", "text": "question"}
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
@@ -82,6 +84,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         Raises:
             ValueError: an empty question, lists of different length, a prompt longer than the decoder's positions, or
                 media the processor cannot read (it names the file).
+            TypeError: a keyword that neither the pipeline nor the processor knows.
             OSError: a file that is missing or cannot be opened.
         """
         return super().__call__(_as_inputs(video, question, context), **kwargs)
@@ -137,17 +140,22 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         """Reads one item: its prompts, and its media as tensors with a leading dimension of one."""
         if not isinstance(input_, Mapping):
             raise ValueError(f"an item must be a dict with 'video' and 'question', got {type(input_).__name__}")
+        call = {key: value for key, value in input_.items() if key not in ("video", "question", "context")}
+        call = {**(processor_kwargs or {}), **call}
+        for name, meant in _PROCESSOR_NAMES.items():
+            if name in call:
+                raise TypeError(f"the pipeline does not know the keyword {name}; it calls it {meant}")
         questions, several = _questions_of(input_)
         contexts = _contexts_of(input_, len(questions))
         prompts = [self.processor.build_prompt(q, c) for q, c in zip(questions, contexts)]
         self._check_lengths(questions, prompts)
-        call = {key: value for key, value in input_.items() if key not in ("video", "question", "context")}
-        call = {**(processor_kwargs or {}), **call}
         video = _media_source(input_.get("video"))
         media: dict[str, torch.Tensor] = {}
         if video is not None or call.get("audio") is not None:
             inputs = self.processor(videos=video, return_tensors="pt", **call)
             media = {name: inputs[name] for name in _MEDIA_TENSORS if inputs.get(name) is not None}
+        elif call:
+            self.processor(text=prompts[0], **call)  # without media too an unknown keyword is an error
         return {"prompts": prompts, "several": several, "media": media}
 
     def _check_lengths(self, questions: list[str], prompts: list[str]) -> None:

@@ -190,6 +190,14 @@ def test_question_is_missing(pipe, scene_clip):
         pipe({"video": str(scene_clip)})
 
 
+@pytest.mark.parametrize("name", ["videos", "text", "qestion"])
+def test_unknown_keyword_is_refused_without_media_too(pipe, scene_clip, name):
+    given = {"question": QUESTIONS[0], name: str(scene_clip)}
+    for call in (lambda: pipe(**given), lambda: pipe(given), lambda: pipe([given])):
+        with pytest.raises(TypeError, match=f"does not know the keyword {name}"):
+            call()
+
+
 def test_question_longer_than_the_decoder_is_refused_before_reading(pipe):
     with pytest.raises(ValueError, match="256 positions"):
         pipe("no-such-file.mp4", "why " * 500)
