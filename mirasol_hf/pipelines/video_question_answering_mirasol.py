@@ -9,7 +9,7 @@ Legend: N items of a batch, Q text rows (questions) of a batch, K chunks, m join
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -18,6 +18,7 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
 _ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
+_Drawn: TypeAlias = tuple[str, float, tuple[int, ...]]  # a generated text, its probability, its tokens
 # What the processor calls otherwise than the pipeline.
 _PROCESSOR_NAMES = {"videos": "video", "text": "question"}
 
@@ -172,16 +173,14 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         self, batch: dict[str, Any], top_k: int = 1, generate_kwargs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         given = {**self._generate_kwargs, **(generate_kwargs or {})}
-        overrides = {"num_return_sequences": top_k, "return_dict_in_generate": True, "output_scores": True}
+        overrides = {"num_return_sequences": top_k, "return_dict_in_generate": True, "output_logits": True}
         options = self._prepare_generate_kwargs(generate_kwargs or {}, **overrides, **_beam_options(top_k, given))
         rows_of_item = [len(prompts) for prompts in batch["prompts"]]
         text = self._tokenize([prompt for prompts in batch["prompts"] for prompt in prompts])
         media = self._encode(batch["media"], rows_of_item)
         output = self.model.generate(**text, **media, **options)
-        answers, scores = self._read(output, text["input_ids"].shape[1], self._end_tokens(options))
-        groups = [
-            _merge(answers[row : row + top_k], scores[row : row + top_k]) for row in range(0, len(answers), top_k)
-        ]
+        drawn = self._read(output, text["input_ids"].shape[1], self._end_tokens(options))
+        groups = [_merge(drawn[row : row + top_k]) for row in range(0, len(drawn), top_k)]
         ends = torch.tensor(rows_of_item).cumsum(0).tolist()
         items = [groups[end - count : end] for end, count in zip(ends, rows_of_item)]
         return {"items": [{"answers": rows, "several": several} for rows, several in zip(items, batch["several"])]}
@@ -205,16 +204,17 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         counts = torch.tensor(rows_of_item, device=self.device)
         return {name: media[name].repeat_interleave(counts, dim=0) for name in _ENCODED_TENSORS}
 
-    def _read(self, output: Any, prompt_length: int, end_tokens: list[int]) -> tuple[list[str], list[float]]:
-        """Texts and probabilities of the generated sequences."""
+    def _read(self, output: Any, prompt_length: int, end_tokens: list[int]) -> list[_Drawn]:
+        """The generated sequences; their probabilities are the model's own, before temperature and the like."""
         log_probs = self.model.compute_transition_scores(
-            output.sequences, output.scores, getattr(output, "beam_indices", None), normalize_logits=True
+            output.sequences, output.logits, getattr(output, "beam_indices", None), normalize_logits=True
         )
         tokens = output.sequences[:, prompt_length:]
         generated = _generated_mask(tokens, end_tokens)[:, : log_probs.shape[1]]
         totals = log_probs.float().masked_fill(~generated, 0.0).sum(-1)
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
-        return [text.strip() for text in texts], totals.exp().tolist()
+        written = [tuple(row[kept].tolist()) for row, kept in zip(tokens, generated)]
+        return [(text.strip(), score, row) for text, score, row in zip(texts, totals.exp().tolist(), written)]
 
     def _end_tokens(self, options: dict[str, Any]) -> list[int]:
         config = options.get("generation_config") or self.model.generation_config
@@ -384,10 +384,10 @@ def _generated_mask(tokens: torch.Tensor, ends: list[int]) -> torch.Tensor:
     return is_end.long().cumsum(-1) - is_end.long() == 0
 
 
-def _merge(answers: list[str], scores: list[float]) -> list[dict[str, Any]]:
-    """One entry for each different text, most probable first."""
+def _merge(drawn: list[_Drawn]) -> list[dict[str, Any]]:
+    """One entry for each different text, most probable first; a sequence that was sampled twice counts once."""
     totals: dict[str, float] = {}
-    for answer, score in zip(answers, scores):
+    for answer, score in {tokens: (answer, score) for answer, score, tokens in drawn}.values():
         totals[answer] = totals.get(answer, 0.0) + score
     ranked = sorted(totals.items(), key=lambda entry: -entry[1])
     return [{"answer": answer, "score": score} for answer, score in ranked]

@@ -90,6 +90,12 @@ def test_top_k_gives_different_answers_best_first(pipe, scene_clip):
     assert len({entry["answer"] for entry in found}) == len(found)
 
 
+def test_sampled_scores_are_probabilities_of_the_model(pipe, scene_clip):
+    greedy = pipe(str(scene_clip), QUESTIONS[0], max_new_tokens=1)
+    cold = {"do_sample": True, "temperature": 1e-4, "max_new_tokens": 1}  # three times the most probable token
+    assert_same(pipe(str(scene_clip), QUESTIONS[0], top_k=3, generate_kwargs=cold), greedy)
+
+
 def test_generation_options_of_pipeline_and_call(pipe, scene_clip, random_parts):
     model, processor = random_parts
     made = pipeline(PIPELINE_TASK, model=model, processor=processor, device="cpu", num_beams=3, max_new_tokens=2)
