@@ -8,13 +8,13 @@ Legend: N items of a batch, Q text rows (questions) of a batch, K chunks, m join
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeAlias
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import GenerationConfig, Pipeline
-from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+from transformers.pipelines.pt_utils import KeyDataset, PipelineDataset, PipelineIterator
 
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
 _ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
@@ -64,11 +64,12 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
         Args:
             video: a path, bytes, a binary file object, an array or tensor of frames (with `fps=`), a list of PIL
-                images, a file with sound alone, or `None` for a question about the context only. A list of videos is
-                a batch. Instead of the three arguments: a dict with the keys `video`, `question`, `context` and,
-                where needed, `audio` and any keyword of the processor; a list, a generator or a `Dataset` of them.
-            question: the question; a list with one video asks them all and encodes the video once; a list with a list
-                of videos gives each video its own (which may be a list again).
+                images, a file with sound alone, or `None` for a question about the context only. A list of videos, a
+                column of a dataset, and frames of five dimensions are a batch. Instead of the three arguments: a dict
+                with the keys `video`, `question`, `context` and, where needed, `audio` and any keyword of the
+                processor; a list, a generator or a `Dataset` of them.
+            question: the question; a list with one video asks them all and encodes the video once; a list or column
+                with a list of videos gives each video its own (which may be a list again).
             context: text that the question may refer to; one for all, or a list parallel to `question`.
             top_k (`int`, defaults to 1): how many different answers at most, best first; more than one uses beams.
             max_new_tokens (`int`), generate_kwargs (`dict`): passed to `generate`.
@@ -266,9 +267,9 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
 
 def _is_one_video(value: Any) -> bool:
-    """A list of pictures is one video; a list of anything else is a batch of videos."""
+    """A list of pictures is one video; a list of anything else, and an array of five dimensions, are a batch."""
     if not isinstance(value, (list, tuple)):
-        return True
+        return getattr(value, "ndim", 0) != 5
     first: Any = value[0] if value else None
     return hasattr(first, "getpixel") or (hasattr(first, "shape") and len(first.shape) <= 3)
 
@@ -288,20 +289,35 @@ def _as_inputs(video: Any, question: Any, context: Any) -> Any:
     """The arguments of a call as one dict, a list of dicts, or the iterable that was given."""
     if question is None:
         if isinstance(video, Mapping):
-            return {"context": context, **video} if context is not None else video
+            return _with_context(video, context)
         if isinstance(video, (list, tuple)) and video and all(isinstance(item, Mapping) for item in video):
-            return list(video)
-        if _is_stream(video):
-            return (item for item in video)  # also for a `datasets.Dataset`, which the base class does not know
+            return [_with_context(item, context) for item in video]
+        if _is_stream(video):  # also a `datasets.Dataset`, which the base class does not know
+            return (_with_context(item, context) for item in video)
         raise ValueError("question is missing: give question=, or dicts with the keys 'video' and 'question'")
-    if isinstance(video, Mapping) or _is_generator(video):
-        raise ValueError("question= cannot be given beside dicts or a generator; put it into the dicts")
+    video, question, context = _column_as_list(video), _column_as_list(question), _column_as_list(context)
+    if isinstance(video, Mapping) or _is_stream(video):
+        raise ValueError("question= cannot be given beside dicts, a generator or a dataset; put it into the dicts")
+    if isinstance(video, (list, tuple)) and not video:
+        raise ValueError("video is an empty list")
     if _is_one_video(video):
         return {"video": video, "question": question, "context": context}
     count = len(video)
     questions = _spread("question", question, count)
     contexts = _spread("context", context, count)
     return [{"video": v, "question": q, "context": c} for v, q, c in zip(video, questions, contexts)]
+
+
+def _with_context(item: Any, context: Any) -> Any:
+    """An item whose context, where it has none of its own, is the one of the call."""
+    return {"context": context, **item} if context is not None and isinstance(item, Mapping) else item
+
+
+def _column_as_list(value: Any) -> Any:
+    """A column of a dataset (`datasets.Column`, the library's `KeyDataset`) as a list; anything else as it is."""
+    if isinstance(value, KeyDataset) or (hasattr(value, "features") and isinstance(value, Sequence)):
+        return [value[i] for i in range(len(value))]
+    return value
 
 
 def _is_generator(value: Any) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from transformers import GenerationConfig, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 import mirasol_hf
 from mirasol_hf.pipelines import video_question_answering_mirasol as module
@@ -159,6 +160,39 @@ def test_rows_of_a_datasets_dataset(pipe, scene_clip):
     rows = {"video": [{"bytes": scene_clip.read_bytes(), "path": None}], "question": [QUESTIONS[0]]}
     found = list(pipe(datasets.Dataset.from_dict(rows)))
     assert_same(found[0], pipe(str(scene_clip), QUESTIONS[0]))
+
+
+def test_columns_of_a_dataset(pipe, scene_clip, other_clip):
+    import datasets
+
+    clips = [str(scene_clip), str(other_clip)]
+    rows = datasets.Dataset.from_dict({"video": clips, "question": QUESTIONS})
+    expected = pipe(clips, QUESTIONS)
+    for found in (pipe(rows["video"], rows["question"]), pipe(KeyDataset(rows, "video"), QUESTIONS)):
+        for got, wanted in zip(found, expected, strict=True):
+            assert_same(got, wanted)
+    with pytest.raises(ValueError, match="or a dataset; put it into the dicts"):
+        pipe(rows, QUESTIONS[0])
+
+
+def test_context_of_a_call_holds_for_items_without_one(pipe):
+    told = {"context": "Ada is a circle."}
+    items = [{"question": "What is Ada?"}, {"question": "What is Ada?", "context": "Ada is a star."}]
+    expected = [pipe({**items[0], **told}), pipe(items[1])]
+    for found in (pipe(items, **told), list(pipe((item for item in items), **told))):
+        for got, wanted in zip(found, expected, strict=True):
+            assert_same(got, wanted)
+
+
+def test_frames_of_several_videos_are_a_batch(pipe):
+    frames = torch.randint(0, 255, (2, 20, 3, 48, 64), dtype=torch.uint8)
+    for got, video in zip(pipe(frames, QUESTIONS[0], fps=10), frames, strict=True):
+        assert_same(got, pipe(video, QUESTIONS[0], fps=10))
+
+
+def test_empty_list_of_videos(pipe):
+    with pytest.raises(ValueError, match="video is an empty list"):
+        pipe([], QUESTIONS[0])
 
 
 def test_frames_with_a_rate(pipe):
