@@ -43,6 +43,8 @@ def ask(
             raise ValueError(f"QUESTION {number} is empty")
     if top_k < 1:
         raise ValueError(f"--top-k {top_k} must be at least 1")
+    if not stream and video == "-":
+        raise ValueError("VIDEO - (stdin) needs --stream; a file of that name is ./-")
     if not stream and (every is not None or chunk_seconds is not None):
         raise ValueError("--every and --chunk-seconds need --stream")
     if stream:

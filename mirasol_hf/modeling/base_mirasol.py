@@ -66,12 +66,14 @@ class MirasolMediaPart(MirasolPreTrainedModel):
         The last layer computes no more tokens than are returned. `attention_mask` must then hold for every query
         alike (a mask of keys only).
         """
+        # the block mask of FlexAttention cannot be cut to fewer queries
+        cuts_queries = attention_mask is None or isinstance(attention_mask, torch.Tensor)
         for index, layer in enumerate(self.layers):
-            kept = num_outputs if index == len(self.layers) - 1 else None
+            kept = num_outputs if index == len(self.layers) - 1 and cuts_queries else None
             if kept is not None and attention_mask is not None and attention_mask.shape[-2] > 1:
                 attention_mask = attention_mask[..., -kept:, :]
             hidden_states = layer(hidden_states, attention_mask, rotary, past_key_values, kept, **kwargs)
-        return self.norm(hidden_states)
+        return self.norm(hidden_states if num_outputs is None else hidden_states[:, -num_outputs:])
 
 
 def fill_normal(parameter: nn.Parameter, std: float) -> None:

@@ -8,16 +8,19 @@ Legend: N items of a batch, Q text rows (questions) of a batch, K chunks, m join
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import GenerationConfig, Pipeline
-from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+from transformers.pipelines.pt_utils import KeyDataset, PipelineDataset, PipelineIterator
 
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
 _ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
+_Drawn: TypeAlias = tuple[str, float, tuple[int, ...]]  # a generated text, its probability, its tokens
+# What the processor calls otherwise than the pipeline.
+_PROCESSOR_NAMES = {"videos": "video", "text": "question"}
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
@@ -61,11 +64,12 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
         Args:
             video: a path, bytes, a binary file object, an array or tensor of frames (with `fps=`), a list of PIL
-                images, a file with sound alone, or `None` for a question about the context only. A list of videos is
-                a batch. Instead of the three arguments: a dict with the keys `video`, `question`, `context` and,
-                where needed, `audio` and any keyword of the processor; a list, a generator or a `Dataset` of them.
-            question: the question; a list with one video asks them all and encodes the video once; a list with a list
-                of videos gives each video its own (which may be a list again).
+                images, a file with sound alone, or `None` for a question about the context only. A list of videos, a
+                column of a dataset, and frames of five dimensions are a batch. Instead of the three arguments: a dict
+                with the keys `video`, `question`, `context` and, where needed, `audio` and any keyword of the
+                processor; a list, a generator or a `Dataset` of them.
+            question: the question; a list with one video asks them all and encodes the video once; a list or column
+                with a list of videos gives each video its own (which may be a list again).
             context: text that the question may refer to; one for all, or a list parallel to `question`.
             top_k (`int`, defaults to 1): how many different answers at most, best first; more than one uses beams.
             max_new_tokens (`int`), generate_kwargs (`dict`): passed to `generate`.
@@ -82,6 +86,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         Raises:
             ValueError: an empty question, lists of different length, a prompt longer than the decoder's positions, or
                 media the processor cannot read (it names the file).
+            TypeError: a keyword that neither the pipeline nor the processor knows.
             OSError: a file that is missing or cannot be opened.
         """
         return super().__call__(_as_inputs(video, question, context), **kwargs)
@@ -137,17 +142,22 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         """Reads one item: its prompts, and its media as tensors with a leading dimension of one."""
         if not isinstance(input_, Mapping):
             raise ValueError(f"an item must be a dict with 'video' and 'question', got {type(input_).__name__}")
+        call = {key: value for key, value in input_.items() if key not in ("video", "question", "context")}
+        call = {**(processor_kwargs or {}), **call}
+        for name, meant in _PROCESSOR_NAMES.items():
+            if name in call:
+                raise TypeError(f"the pipeline does not know the keyword {name}; it calls it {meant}")
         questions, several = _questions_of(input_)
         contexts = _contexts_of(input_, len(questions))
         prompts = [self.processor.build_prompt(q, c) for q, c in zip(questions, contexts)]
         self._check_lengths(questions, prompts)
-        call = {key: value for key, value in input_.items() if key not in ("video", "question", "context")}
-        call = {**(processor_kwargs or {}), **call}
         video = _media_source(input_.get("video"))
         media: dict[str, torch.Tensor] = {}
         if video is not None or call.get("audio") is not None:
             inputs = self.processor(videos=video, return_tensors="pt", **call)
             media = {name: inputs[name] for name in _MEDIA_TENSORS if inputs.get(name) is not None}
+        elif call:
+            self.processor(text=prompts[0], **call)  # without media too an unknown keyword is an error
         return {"prompts": prompts, "several": several, "media": media}
 
     def _check_lengths(self, questions: list[str], prompts: list[str]) -> None:
@@ -164,16 +174,14 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         self, batch: dict[str, Any], top_k: int = 1, generate_kwargs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         given = {**self._generate_kwargs, **(generate_kwargs or {})}
-        overrides = {"num_return_sequences": top_k, "return_dict_in_generate": True, "output_scores": True}
+        overrides = {"num_return_sequences": top_k, "return_dict_in_generate": True, "output_logits": True}
         options = self._prepare_generate_kwargs(generate_kwargs or {}, **overrides, **_beam_options(top_k, given))
         rows_of_item = [len(prompts) for prompts in batch["prompts"]]
         text = self._tokenize([prompt for prompts in batch["prompts"] for prompt in prompts])
         media = self._encode(batch["media"], rows_of_item)
         output = self.model.generate(**text, **media, **options)
-        answers, scores = self._read(output, text["input_ids"].shape[1], self._end_tokens(options))
-        groups = [
-            _merge(answers[row : row + top_k], scores[row : row + top_k]) for row in range(0, len(answers), top_k)
-        ]
+        drawn = self._read(output, text["input_ids"].shape[1], self._end_tokens(options))
+        groups = [_merge(drawn[row : row + top_k]) for row in range(0, len(drawn), top_k)]
         ends = torch.tensor(rows_of_item).cumsum(0).tolist()
         items = [groups[end - count : end] for end, count in zip(ends, rows_of_item)]
         return {"items": [{"answers": rows, "several": several} for rows, several in zip(items, batch["several"])]}
@@ -197,16 +205,17 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         counts = torch.tensor(rows_of_item, device=self.device)
         return {name: media[name].repeat_interleave(counts, dim=0) for name in _ENCODED_TENSORS}
 
-    def _read(self, output: Any, prompt_length: int, end_tokens: list[int]) -> tuple[list[str], list[float]]:
-        """Texts and probabilities of the generated sequences."""
+    def _read(self, output: Any, prompt_length: int, end_tokens: list[int]) -> list[_Drawn]:
+        """The generated sequences; their probabilities are the model's own, before temperature and the like."""
         log_probs = self.model.compute_transition_scores(
-            output.sequences, output.scores, getattr(output, "beam_indices", None), normalize_logits=True
+            output.sequences, output.logits, getattr(output, "beam_indices", None), normalize_logits=True
         )
         tokens = output.sequences[:, prompt_length:]
         generated = _generated_mask(tokens, end_tokens)[:, : log_probs.shape[1]]
         totals = log_probs.float().masked_fill(~generated, 0.0).sum(-1)
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
-        return [text.strip() for text in texts], totals.exp().tolist()
+        written = [tuple(row[kept].tolist()) for row, kept in zip(tokens, generated)]
+        return [(text.strip(), score, row) for text, score, row in zip(texts, totals.exp().tolist(), written)]
 
     def _end_tokens(self, options: dict[str, Any]) -> list[int]:
         config = options.get("generation_config") or self.model.generation_config
@@ -258,9 +267,9 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
 
 def _is_one_video(value: Any) -> bool:
-    """A list of pictures is one video; a list of anything else is a batch of videos."""
+    """A list of pictures is one video; a list of anything else, and an array of five dimensions, are a batch."""
     if not isinstance(value, (list, tuple)):
-        return True
+        return getattr(value, "ndim", 0) != 5
     first: Any = value[0] if value else None
     return hasattr(first, "getpixel") or (hasattr(first, "shape") and len(first.shape) <= 3)
 
@@ -280,20 +289,35 @@ def _as_inputs(video: Any, question: Any, context: Any) -> Any:
     """The arguments of a call as one dict, a list of dicts, or the iterable that was given."""
     if question is None:
         if isinstance(video, Mapping):
-            return {"context": context, **video} if context is not None else video
+            return _with_context(video, context)
         if isinstance(video, (list, tuple)) and video and all(isinstance(item, Mapping) for item in video):
-            return list(video)
-        if _is_stream(video):
-            return (item for item in video)  # also for a `datasets.Dataset`, which the base class does not know
+            return [_with_context(item, context) for item in video]
+        if _is_stream(video):  # also a `datasets.Dataset`, which the base class does not know
+            return (_with_context(item, context) for item in video)
         raise ValueError("question is missing: give question=, or dicts with the keys 'video' and 'question'")
-    if isinstance(video, Mapping) or _is_generator(video):
-        raise ValueError("question= cannot be given beside dicts or a generator; put it into the dicts")
+    video, question, context = _column_as_list(video), _column_as_list(question), _column_as_list(context)
+    if isinstance(video, Mapping) or _is_stream(video):
+        raise ValueError("question= cannot be given beside dicts, a generator or a dataset; put it into the dicts")
+    if isinstance(video, (list, tuple)) and not video:
+        raise ValueError("video is an empty list")
     if _is_one_video(video):
         return {"video": video, "question": question, "context": context}
     count = len(video)
     questions = _spread("question", question, count)
     contexts = _spread("context", context, count)
     return [{"video": v, "question": q, "context": c} for v, q, c in zip(video, questions, contexts)]
+
+
+def _with_context(item: Any, context: Any) -> Any:
+    """An item whose context, where it has none of its own, is the one of the call."""
+    return {"context": context, **item} if context is not None and isinstance(item, Mapping) else item
+
+
+def _column_as_list(value: Any) -> Any:
+    """A column of a dataset (`datasets.Column`, the library's `KeyDataset`) as a list; anything else as it is."""
+    if isinstance(value, KeyDataset) or (hasattr(value, "features") and isinstance(value, Sequence)):
+        return [value[i] for i in range(len(value))]
+    return value
 
 
 def _is_generator(value: Any) -> bool:
@@ -376,10 +400,10 @@ def _generated_mask(tokens: torch.Tensor, ends: list[int]) -> torch.Tensor:
     return is_end.long().cumsum(-1) - is_end.long() == 0
 
 
-def _merge(answers: list[str], scores: list[float]) -> list[dict[str, Any]]:
-    """One entry for each different text, most probable first."""
+def _merge(drawn: list[_Drawn]) -> list[dict[str, Any]]:
+    """One entry for each different text, most probable first; a sequence that was sampled twice counts once."""
     totals: dict[str, float] = {}
-    for answer, score in zip(answers, scores):
+    for answer, score in {tokens: (answer, score) for answer, score, tokens in drawn}.values():
         totals[answer] = totals.get(answer, 0.0) + score
     ranked = sorted(totals.items(), key=lambda entry: -entry[1])
     return [{"answer": answer, "score": score} for answer, score in ranked]

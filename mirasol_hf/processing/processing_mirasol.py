@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.feature_extraction_utils import BatchFeature
@@ -185,7 +186,7 @@ class MirasolProcessor(ProcessorMixin):
                 default: contains a line break) is a finished prompt and is left as it is.
             videos: clip or list of clips, each a path, bytes, binary file object, array or tensor `[frames, ...]` with
                 `fps` or `timestamps`, list of pictures (one second each unless `fps` or `timestamps` says otherwise),
-                one PIL image, or None. The sound of a file comes with it.
+                one PIL image, or None (a text without a clip gets mask 0). The sound of a file comes with it.
             audio: instead of the file's own sound: path, bytes, file object or mono waveform with `sampling_rate`; or
                 a list of these, one per clip.
             context: text the reader is told before the question, one for all or one per question.
@@ -223,8 +224,8 @@ class MirasolProcessor(ProcessorMixin):
         data: dict[str, Any] = {}
         if text is not None:
             data.update(self._encode_text(text, context, merged["text_kwargs"]))
-        if videos is not None or audio is not None:
-            pairs = _pair_clips(videos, audio)
+        pairs = _pair_clips(videos, audio, text is not None) if videos is not None or audio is not None else []
+        if pairs:
             request = _Request(
                 merged["videos_kwargs"],
                 rates=frame_rates(merged["videos_kwargs"].get("video_metadata"), len(pairs)),
@@ -360,8 +361,11 @@ class MirasolProcessor(ProcessorMixin):
     def _read_clips(self, pairs: list[tuple[Any, Any]], request: _Request) -> list[_Row]:
         count = len(pairs)
         stamps = _per_clip(request.timestamps, count, "timestamps")
-        rows = []
+        rows: list[_Row | None] = []
         for i, (video, sound) in enumerate(pairs):
+            if video is None and sound is None:
+                rows.append(None)
+                continue
             suffix = "" if count == 1 else f"[{i}]"
             with ExitStack() as stack:
                 pictures: Clip | None = None
@@ -386,7 +390,7 @@ class MirasolProcessor(ProcessorMixin):
                 rows.append(self._read_row(pictures, heard, request, i))
         if request.progress is not None:
             request.progress(1.0)
-        return rows
+        return _with_empty_rows(rows)
 
     def _own_rate(self, request: _Request, i: int, timestamps: Any) -> float | None:
         """Frames per second of a clip in memory, as far as it is told; frames that are not sampled need none."""
@@ -453,8 +457,16 @@ class MirasolProcessor(ProcessorMixin):
         return data
 
 
-def _pair_clips(videos: Any, audio: Any) -> list[tuple[Any, Any]]:
-    """Video and sound of each clip; None where a clip lacks one."""
+def _with_empty_rows(rows: list[_Row | None]) -> list[_Row]:
+    """Rows of no chunks where a text has no clip (None); at least one has."""
+    frames = next(row.plan.frames_per_chunk for row in rows if row is not None)
+    plan, mask = ChunkPlan(np.zeros((0, 2)), np.zeros((0, frames))), torch.zeros(0, dtype=torch.int64)
+    empty = _Row(plan, None, mask, torch.from_numpy(plan.frame_times), None, mask)
+    return [empty if row is None else row for row in rows]
+
+
+def _pair_clips(videos: Any, audio: Any, with_text: bool) -> list[tuple[Any, Any]]:
+    """Video and sound of each clip; None where it lacks one. Beside a text it may lack both; none if all do."""
     seen = split_videos(_one_each(videos, "video")) if videos is not None else []
     heard = split_audio(_one_each(audio, "sound")) if audio is not None else []
     if seen and heard and len(seen) != len(heard):
@@ -462,9 +474,9 @@ def _pair_clips(videos: Any, audio: Any) -> list[tuple[Any, Any]]:
     seen, heard = seen or [None] * len(heard), heard or [None] * len(seen)
     pairs = list(zip(seen, heard, strict=True))
     for i, (video, sound) in enumerate(pairs):
-        if video is None and sound is None:
+        if video is None and sound is None and not with_text:
             raise ValueError(f"clip {i} has neither video nor audio")
-    return pairs
+    return pairs if any(video is not None or sound is not None for video, sound in pairs) else []
 
 
 def _one_each(media: Any, kind: str) -> Any:

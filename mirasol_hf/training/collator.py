@@ -199,7 +199,8 @@ def _questions(row: Mapping[str, Any], index: int) -> list[tuple[str, str]]:
     """Return the (prompt, answer) pairs of a row."""
     for name in ("prompt", "answer"):
         if name not in row:
-            raise ValueError(f"row {index} has no {name!r}; its keys are {sorted(row)}")
+            hint = "" if set(row) & {"prompt", "answer"} else "; a Trainer keeps it with remove_unused_columns=False"
+            raise ValueError(f"row {index} has no {name!r}; its keys are {sorted(row)}{hint}")
     prompts, answers = row["prompt"], row["answer"]
     if isinstance(prompts, str) and isinstance(answers, str):
         return [(prompts, answers)]

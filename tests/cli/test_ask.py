@@ -66,6 +66,10 @@ def test_missing_file(refused, random_folder):
     assert "absent.mp4" in refused("ask", "absent.mp4", QUESTION, "--model", random_folder)
 
 
+def test_stdin_needs_stream(refused, random_folder):
+    assert "--stream" in refused("ask", "-", QUESTION, "--model", random_folder)
+
+
 def test_directory(refused, random_folder, tmp_path):
     assert str(tmp_path) in refused("ask", tmp_path, QUESTION, "--model", random_folder)
 

@@ -187,3 +187,16 @@ def test_integers_and_no_media_are_refused(media: Media) -> None:
         model.encode_media()
     with pytest.raises(ValueError, match="no audio tower"):
         build(audio_config=None).encode_media(**media(1, 2))
+
+
+@torch.no_grad()
+def test_flex_attention_gives_the_same_features(variant: Any, media: Media) -> None:
+    batch = media(2, 3)
+    batch["video_mask"][1, 2:] = 0
+    batch["audio_mask"][1, 1:] = 0
+    expected = variant.encode_media(**batch)
+    variant.set_attn_implementation("flex_attention")
+    with torch.compiler.set_stance("force_eager"):  # without a C++ compiler
+        found = variant.encode_media(**batch)
+    for row, length in enumerate((9, 6)):
+        assert_close(found.media_hidden_states[row, :length], expected.media_hidden_states[row, :length])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from transformers import GenerationConfig, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 import mirasol_hf
 from mirasol_hf.pipelines import video_question_answering_mirasol as module
@@ -90,6 +91,12 @@ def test_top_k_gives_different_answers_best_first(pipe, scene_clip):
     assert len({entry["answer"] for entry in found}) == len(found)
 
 
+def test_sampled_scores_are_probabilities_of_the_model(pipe, scene_clip):
+    greedy = pipe(str(scene_clip), QUESTIONS[0], max_new_tokens=1)
+    cold = {"do_sample": True, "temperature": 1e-4, "max_new_tokens": 1}  # three times the most probable token
+    assert_same(pipe(str(scene_clip), QUESTIONS[0], top_k=3, generate_kwargs=cold), greedy)
+
+
 def test_generation_options_of_pipeline_and_call(pipe, scene_clip, random_parts):
     model, processor = random_parts
     made = pipeline(PIPELINE_TASK, model=model, processor=processor, device="cpu", num_beams=3, max_new_tokens=2)
@@ -155,6 +162,39 @@ def test_rows_of_a_datasets_dataset(pipe, scene_clip):
     assert_same(found[0], pipe(str(scene_clip), QUESTIONS[0]))
 
 
+def test_columns_of_a_dataset(pipe, scene_clip, other_clip):
+    import datasets
+
+    clips = [str(scene_clip), str(other_clip)]
+    rows = datasets.Dataset.from_dict({"video": clips, "question": QUESTIONS})
+    expected = pipe(clips, QUESTIONS)
+    for found in (pipe(rows["video"], rows["question"]), pipe(KeyDataset(rows, "video"), QUESTIONS)):
+        for got, wanted in zip(found, expected, strict=True):
+            assert_same(got, wanted)
+    with pytest.raises(ValueError, match="or a dataset; put it into the dicts"):
+        pipe(rows, QUESTIONS[0])
+
+
+def test_context_of_a_call_holds_for_items_without_one(pipe):
+    told = {"context": "Ada is a circle."}
+    items = [{"question": "What is Ada?"}, {"question": "What is Ada?", "context": "Ada is a star."}]
+    expected = [pipe({**items[0], **told}), pipe(items[1])]
+    for found in (pipe(items, **told), list(pipe((item for item in items), **told))):
+        for got, wanted in zip(found, expected, strict=True):
+            assert_same(got, wanted)
+
+
+def test_frames_of_several_videos_are_a_batch(pipe):
+    frames = torch.randint(0, 255, (2, 20, 3, 48, 64), dtype=torch.uint8)
+    for got, video in zip(pipe(frames, QUESTIONS[0], fps=10), frames, strict=True):
+        assert_same(got, pipe(video, QUESTIONS[0], fps=10))
+
+
+def test_empty_list_of_videos(pipe):
+    with pytest.raises(ValueError, match="video is an empty list"):
+        pipe([], QUESTIONS[0])
+
+
 def test_frames_with_a_rate(pipe):
     frames = torch.randint(0, 255, (20, 3, 48, 64), dtype=torch.uint8)
     found = pipe(frames, QUESTIONS[0], fps=10)
@@ -188,6 +228,14 @@ def test_question_is_missing(pipe, scene_clip):
         pipe(str(scene_clip))
     with pytest.raises(ValueError, match="question must be a string"):
         pipe({"video": str(scene_clip)})
+
+
+@pytest.mark.parametrize("name", ["videos", "text", "qestion"])
+def test_unknown_keyword_is_refused_without_media_too(pipe, scene_clip, name):
+    given = {"question": QUESTIONS[0], name: str(scene_clip)}
+    for call in (lambda: pipe(**given), lambda: pipe(given), lambda: pipe([given])):
+        with pytest.raises(TypeError, match=f"does not know the keyword {name}"):
+            call()
 
 
 def test_question_longer_than_the_decoder_is_refused_before_reading(pipe):

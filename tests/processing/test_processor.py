@@ -146,6 +146,18 @@ def test_batch_equals_single(processor, media):
         same(row(batch, i, 3), dict(processor(videos=media / name, num_chunks=3)))
 
 
+def test_text_without_a_clip_has_mask_zero(processor, media):
+    clip = media / "clip.mp4"
+    alone = processor(text="a", videos=clip, return_tensors="pt", return_timestamps=True)
+    both = processor(text=["a", "b"], videos=[None, clip], return_tensors="pt", return_timestamps=True)
+    assert not both["video_mask"][0].any() and not both["audio_mask"][0].any()
+    assert not both["pixel_values_videos"][0].any() and not both["input_features"][0].any()
+    same(row(both, 1, 4), row(alone, 0, 4))
+    same(processor(text=["a", "b"], videos=[None, None]), processor(text=["a", "b"]))
+    with pytest.raises(ValueError, match="clip 0 has neither video nor audio"):
+        processor(videos=[None, clip])
+
+
 def test_ragged_batch_is_padded_at_the_end(processor, media):
     names = ["silent.mp4", "clip.mp4", "sound.wav"]
     batch = processor(

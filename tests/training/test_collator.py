@@ -137,6 +137,7 @@ def test_prompts_for_generation_are_left_padded(tokenizer: PreTrainedTokenizerFa
     ("row", "message"),
     [
         ({"answer": "1"}, "row 0 has no 'prompt'"),
+        ({}, "'prompt'.*remove_unused_columns=False"),
         ({"prompt": ["a", "b"], "answer": ["1"]}, "lists of the same length"),
         ({"prompt": "a", "answer": ["1"]}, "must both be strings or lists"),
         ({"prompt": [], "answer": []}, "above zero"),
