@@ -15,6 +15,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from .distributed_mirasol import several_processes
+
 # how many names an error lists before it only counts
 _LISTED = 5
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -166,13 +168,6 @@ def adapter_with_magnitudes(folder: Any) -> dict[str, Any] | None:
         if not any(name.endswith(name_in_file) for name in names):
             return None
         return {f"{name}.weight" if name.endswith(name_in_file) else name: file.get_tensor(name) for name in names}
-
-
-def several_processes() -> bool:
-    """Whether several processes work together, who then write one folder together."""
-    from torch import distributed
-
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 @contextmanager
