@@ -22,6 +22,7 @@ from transformers.processing_utils import AudioKwargs
 
 from .chunk_plan_mirasol import plan_chunks, sample_ranges
 from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
+from .saving_mirasol import MirasolSavingMixin
 
 # Short frames analysed at once: bounds the memory for long clips without changing any number.
 _FRAMES_PER_BLOCK = 8192
@@ -31,7 +32,7 @@ _FRAMES_PER_BLOCK = 8192
 _SAVED_KEYS = {"auto_map", "feature_extractor_type", "padding_side", "processor_class", "return_attention_mask"}
 
 
-class MirasolFeatureExtractor(SequenceFeatureExtractor):
+class MirasolFeatureExtractor(MirasolSavingMixin, SequenceFeatureExtractor):
     """Turn waveforms and chunk windows into log-mel features.
 
     Args:

@@ -25,6 +25,7 @@ from .keywords_mirasol import LOADING_KEYWORDS, refuse_unknown, tokenizer_keywor
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput
+from .saving_mirasol import MirasolSavingMixin
 from .stream_chunks_mirasol import iter_media_chunks
 from .video_processing_mirasol import MirasolVideoProcessorKwargs, frame_rates, pad_chunks
 
@@ -77,7 +78,7 @@ class _Row:
     audio_mask: torch.Tensor
 
 
-class MirasolProcessor(ProcessorMixin):
+class MirasolProcessor(MirasolSavingMixin, ProcessorMixin):
     """Text, video and sound in, model inputs out.
 
     Args:

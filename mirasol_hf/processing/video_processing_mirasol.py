@@ -16,6 +16,7 @@ from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, pl
 from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
 from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
 from .media_mirasol import MediaFile
+from .saving_mirasol import MirasolSavingMixin
 
 # what the library writes into saved files beside the options
 _SAVED_KEYS = {"auto_map", "data_format", "image_processor_type", "processor_class", "video_processor_type"}
@@ -33,7 +34,7 @@ class MirasolVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[ca
     chunk_seconds: float | None
 
 
-class MirasolVideoProcessor(VideoProcessorMixin):
+class MirasolVideoProcessor(MirasolSavingMixin, VideoProcessorMixin):
     """Sample, resize, scale and normalise the frames of chunks.
 
     The whole picture is resized to the square of `size`; nothing is cropped, because what happens at the edge of a

@@ -1,7 +1,7 @@
 """Run by `torchrun`: two processes whose batches have other media, their results written to files.
 
-Usage: mixed_media_worker.py MODE FOLDER OUTPUT with MODE one of: ddp, fsdp, generate. Each process writes
-OUTPUT/RANK.pt. A process that waits for the other in vain ends with an error after two minutes.
+Usage: mixed_media_worker.py MODE FOLDER OUTPUT with MODE one of: ddp, fsdp, generate, adam, trainer.
+Each process writes OUTPUT/RANK.pt. A process that waits for the other in vain ends with an error after two minutes.
 """
 
 from __future__ import annotations
@@ -107,11 +107,88 @@ def generate(model: Any) -> dict[str, Any]:
     }
 
 
+def adam(folder: str, output: Path) -> dict[str, Any]:
+    """Losses of three steps on text alone, and what follows if model and optimizer are saved and loaded after two."""
+    from transformers.distributed import load_optimizer_distributed, save_optimizer_distributed
+
+    batch = batches()["text beside text"][distributed.get_rank()]
+    place = output / "state"
+
+    def step(model: Any, optimizer: Any) -> torch.Tensor:
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    model = load("fsdp", folder)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = [step(model, optimizer) for _ in range(2)]
+    save_optimizer_distributed(model, optimizer, str(place))
+    model.save_pretrained(output / "model")
+    losses.append(step(model, optimizer))
+    resumed = load("fsdp", str(output / "model"))
+    again = torch.optim.AdamW(resumed.parameters(), lr=1e-2)
+    load_optimizer_distributed(resumed, again, str(place))
+    step(resumed, again)
+    return {"losses": losses, "next": model(**batch).loss.detach(), "resumed": resumed(**batch).loss.detach()}
+
+
+def trainer(folder: str, output: Path) -> dict[str, Any]:
+    """Two steps, a checkpoint of weights, generated answers; one process has text where another has a clip."""
+    from transformers import AutoModelForMultimodalLM, Seq2SeqTrainingArguments
+
+    from mirasol_hf.training.collator import MirasolDataCollator
+    from mirasol_hf.training.trainer import MirasolTrainer
+    from tests.training.small_model import small_tokenizer
+
+    several = distributed.is_initialized()
+    media = ("pixel_values_videos", "input_features")
+    rows = [row(name, 3, *(media if index in (1, 2) else ())) for index, name in enumerate(["red", "no", "up", "a"])]
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=str(output / "run"),
+        max_steps=2,
+        logging_steps=1,
+        per_device_train_batch_size=1 if several else 2,
+        per_device_eval_batch_size=1 if several else 2,
+        save_steps=2,
+        save_only_model=True,
+        optim="sgd",
+        learning_rate=0.1,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        train_sampling_strategy="sequential",
+        predict_with_generate=True,
+        ddp_backend="gloo" if several else None,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    found = MirasolTrainer(
+        model=load("fsdp", folder) if several else AutoModelForMultimodalLM.from_pretrained(folder),
+        args=arguments,
+        data_collator=MirasolDataCollator(small_tokenizer(), with_prompts=True),
+        train_dataset=rows,
+    )
+    found.train()
+    answers = found.predict(rows, max_new_tokens=4).predictions
+    return {
+        "losses": [entry["loss"] for entry in found.state.log_history if "loss" in entry],
+        "answers": answers.tolist(),
+    }
+
+
 def main() -> None:
     mode, folder, output = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     distributed.init_process_group("gloo", timeout=PATIENCE)
-    model = load(mode, folder)
-    result = generate(model) if mode == "generate" else train(model)
+    if mode == "adam":
+        result = adam(folder, output)
+    elif mode == "trainer":
+        result = trainer(folder, output)
+    else:
+        result = (generate if mode == "generate" else train)(load(mode, folder))
     torch.save(result, output / f"{distributed.get_rank()}.pt")
     distributed.barrier()
     distributed.destroy_process_group()

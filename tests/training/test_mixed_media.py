@@ -1,4 +1,4 @@
-"""Two processes whose batches have other media: they neither wait for each other nor compute another thing than one."""
+"""Two processes whose batches have other media do not wait for each other, and compute what one does."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForMultimodalLM
 
-from tests.training.mixed_media_worker import batches, questions
+from tests.training.mixed_media_worker import batches, questions, trainer
 from tests.training.small_model import SMALL_CONFIG, small_model
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,9 @@ def test_processes_with_other_media_equal_one(folder: Path, tmp_path: Path, mode
 def test_generating_with_sharded_weights_equals_one_process(folder: Path, tmp_path: Path) -> None:
     both = _run("generate", folder, tmp_path)
     model = AutoModelForMultimodalLM.from_pretrained(folder).eval()
-    clips = {name: value for name, value in questions()[1].items() if name in ("pixel_values_videos", "input_features")}
+    clips = {
+        name: value for name, value in questions()[1].items() if name in ("pixel_values_videos", "input_features")
+    }
     features = model.encode_media(**clips).media_hidden_states
     torch.testing.assert_close(both[0]["features"], torch.zeros_like(features), atol=0, rtol=0)
     torch.testing.assert_close(both[1]["features"], features, atol=1e-5, rtol=0)
@@ -85,3 +87,26 @@ def test_generating_with_sharded_weights_equals_one_process(folder: Path, tmp_pa
         assert torch.equal(found["greedy"], model.generate(**question, **options))
         assert torch.equal(found["beams"], model.generate(**question, **options, num_beams=2))
         torch.testing.assert_close(found["logits"], model(**question).logits, atol=1e-5, rtol=0)
+
+
+def test_adam_resumes_after_text_alone(folder: Path, tmp_path: Path) -> None:
+    for found in _run("adam", folder, tmp_path):
+        assert found["losses"][0] > found["losses"][1] > found["losses"][2] > found["next"]
+        torch.testing.assert_close(found["resumed"], found["next"], atol=1e-5, rtol=0)
+
+
+def test_trainer_with_sharded_weights_equals_one_process(folder: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    alone = trainer(str(folder), tmp_path / "one")
+    for found in _run("trainer", folder, tmp_path / "two"):
+        assert found["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+        assert found["answers"] == alone["answers"]
+    # the checkpoint has its name, and nothing else lies beside it
+    assert [path.name for path in (tmp_path / "two" / "run").iterdir()] == ["checkpoint-2"]
+    weights = [
+        dict(AutoModelForMultimodalLM.from_pretrained(tmp_path / name / "run" / "checkpoint-2").named_parameters())
+        for name in ("one", "two")
+    ]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-5, rtol=0, msg=name)
