@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 
 
 def several_processes() -> bool:
@@ -20,14 +20,14 @@ def several_processes() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def is_sharded(module: nn.Module) -> bool:
+def is_sharded(module: Any) -> bool:
     """Whether FSDP (`fully_shard`, or the older wrapper) splits weights of the module over the processes."""
     from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
     return any(isinstance(part, (FSDPModule, FullyShardedDataParallel)) for part in module.modules())
 
 
-def runs_every_part(module: nn.Module) -> bool:
+def runs_every_part(module: Any) -> bool:
     """Whether all parts of the module must run, those too that a batch has no media for.
 
     In training every process needs a gradient of every weight; where weights are split, every process needs every
@@ -59,10 +59,11 @@ def gathers_weights(method: Callable) -> Callable:
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         name = method.__name__
+        model: Any = self
         if several_processes() and name not in vars(self):
             from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
-            if isinstance(self, FSDPModule):
+            if isinstance(model, FSDPModule):
                 register_fsdp_forward_method(self, name)
                 return getattr(self, name)(*args, **kwargs)
         return method(self, *args, **kwargs)

@@ -34,7 +34,7 @@ class MirasolGenerationMixin(GenerationMixin):
         if generation_config.is_assistant:
             self._drop_media_of_another_model(model_kwargs, has_raw)
         has_encoded = model_kwargs.get("media_hidden_states") is not None
-        if not has_raw and not has_encoded and runs_every_part(self):  # type: ignore[arg-type]
+        if not has_raw and not has_encoded and runs_every_part(self):
             raw, has_raw, index = self._absent_media(inputs_tensor), True, None
         if has_raw and not has_encoded:
             media = self.encode_media(**raw)  # type: ignore[attr-defined]

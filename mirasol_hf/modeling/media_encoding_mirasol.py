@@ -114,7 +114,9 @@ class MirasolMediaEncoding:
         """Runs every part on a chunk of zeros; returns 0, by which the weights get zeros as gradients."""
         towers = (self.video_tower, self.audio_tower)
         video, audio = (None if tower is None else chunk_of_zeros(tower, device)[None] for tower in towers)
-        return no_part_of(self.encode_clips(video, audio, None, None).media_hidden_states)
+        states = self.encode_clips(video, audio, None, None).media_hidden_states
+        assert states is not None
+        return no_part_of(states)
 
     def encode_modality(
         self,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
 from mirasol_hf.training.checkpoints import put_in_place
@@ -61,3 +62,16 @@ def test_a_checkpoint_takes_the_place_of_one_of_its_name(tmp_path: Path) -> None
         (tmp_path / name / f"{name}.txt").write_text(name)
     put_in_place(tmp_path / "new", tmp_path / "old")
     assert _names(tmp_path) == {"old"} and _names(tmp_path / "old") == {"new.txt"}
+
+
+def test_a_checkpoint_is_pushed_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: list[tuple[str, bool]] = []
+
+    def push(self: Trainer, checkpoint_folder: str) -> None:
+        pushed.append((checkpoint_folder, Path(checkpoint_folder, "trainer_state.json").is_file()))
+
+    monkeypatch.setattr(Trainer, "_push_from_checkpoint", push)
+    trainer = build(tmp_path, max_steps=2)
+    trainer.args.push_to_hub = True
+    trainer.train()
+    assert pushed == [(str(tmp_path / "checkpoint-1"), True), (str(tmp_path / "checkpoint-2"), True)]
