@@ -1,6 +1,7 @@
 """Run by `torchrun`: two processes whose batches have other media, their results written to files.
 
-Usage: mixed_media_worker.py MODE FOLDER OUTPUT with MODE one of: ddp, fsdp, generate, adam, trainer.
+Usage: mixed_media_worker.py MODE FOLDER OUTPUT with MODE one of: ddp, fsdp, checkpointed (fsdp with
+activation checkpointing), generate, adam, trainer.
 Each process writes OUTPUT/RANK.pt. A process that waits for the other in vain ends with an error after two minutes.
 """
 
@@ -67,7 +68,10 @@ def load(mode: str, folder: str) -> Any:
     if mode == "ddp":
         model = AutoModelForMultimodalLM.from_pretrained(folder).train()
         return torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
-    return AutoModelForMultimodalLM.from_pretrained(folder, distributed_config=DistributedConfig(fsdp_size=2)).train()
+    model = AutoModelForMultimodalLM.from_pretrained(folder, distributed_config=DistributedConfig(fsdp_size=2)).train()
+    if mode == "checkpointed":
+        model.activation_checkpointing_enable()
+    return model
 
 
 def train(model: Any) -> dict[str, Any]:

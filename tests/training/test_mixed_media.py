@@ -33,14 +33,15 @@ def _run(mode: str, folder: Path, output: Path) -> list[Any]:
     return [torch.load(output / f"{rank}.pt") for rank in range(2)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with a tube that is longer than one frame."""
+@pytest.fixture(scope="module", params=["transformer"])
+def folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A model with a tube that is longer than one frame, and the Combiner that is asked for."""
     place = tmp_path_factory.mktemp("model")
+    combiner = {**SMALL_CONFIG["combiner_config"], "type": request.param}
     tubes = {"tube_kernels": ((1, 4, 4), (2, 8, 8)), "tube_strides": ((1, 4, 4), (2, 8, 8))}
     video = {**SMALL_CONFIG["video_config"], **tubes, "tube_offsets": ((0, 0, 0), (0, 0, 0))}
     text = {**SMALL_CONFIG["text_config"], "num_hidden_layers": 2}
-    small_model(video_config=video, text_config=text).save_pretrained(place)
+    small_model(video_config=video, text_config=text, combiner_config=combiner).save_pretrained(place)
     return place
 
 
@@ -56,7 +57,11 @@ def _alone(model: Any, pair: tuple[dict[str, torch.Tensor], ...]) -> dict[str, A
     return {"outputs": found, "gradients": gradients}
 
 
-@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    ("mode", "folder"),
+    [("ddp", "transformer"), ("fsdp", "transformer"), ("checkpointed", "transformer"), ("fsdp", "ttm")],
+    indirect=["folder"],
+)
 def test_processes_with_other_media_equal_one(folder: Path, tmp_path: Path, mode: str) -> None:
     both = _run(mode, folder, tmp_path)
     model = AutoModelForMultimodalLM.from_pretrained(folder).train()
