@@ -57,6 +57,11 @@ class MirasolAudioModel(MirasolMediaPart):
         self.build_stack(config)
         self.post_init()
 
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """[S, M] of a chunk."""
+        return self.config.num_steps, self.config.num_mel_bins
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(self, input_features: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutput:

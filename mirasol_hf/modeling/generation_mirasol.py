@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import Cache, GenerationMixin
 
+from .distributed_mirasol import chunk_of_zeros, runs_every_part
 from .media_cache_mirasol import feature_limit
 from .text_cache_mirasol import has_media, keep_media
 
@@ -32,7 +33,10 @@ class MirasolGenerationMixin(GenerationMixin):
         has_raw = "pixel_values_videos" in raw or "input_features" in raw
         if generation_config.is_assistant:
             self._drop_media_of_another_model(model_kwargs, has_raw)
-        if has_raw and model_kwargs.get("media_hidden_states") is None:
+        has_encoded = model_kwargs.get("media_hidden_states") is not None
+        if not has_raw and not has_encoded and runs_every_part(self):
+            raw, has_raw, index = self._absent_media(inputs_tensor), True, None
+        if has_raw and not has_encoded:
             media = self.encode_media(**raw)  # type: ignore[attr-defined]
             model_kwargs.update({name: media[name] for name in ENCODED_MEDIA})
         if index is not None:
@@ -44,6 +48,13 @@ class MirasolGenerationMixin(GenerationMixin):
         if copies > 1 or index is not None or generation_config.prefill_chunk_size is not None:
             _drop(model_kwargs, *RAW_MEDIA)
         return model_kwargs
+
+    def _absent_media(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Media for a text without any, in one of several processes: for each row a chunk that the mask hides."""
+        rows = inputs.shape[0]
+        chunk = chunk_of_zeros(self.model.video_tower, inputs.device)  # type: ignore[attr-defined]
+        mask = torch.zeros(rows, 1, dtype=torch.long, device=inputs.device)
+        return {"pixel_values_videos": chunk[None].expand(rows, *[-1] * chunk.ndim), "video_mask": mask}
 
     def _drop_media_of_another_model(self, model_kwargs: dict[str, Any], has_raw: bool) -> None:
         """A drafter is handed the features of the model it drafts for; without raw media and with another width it

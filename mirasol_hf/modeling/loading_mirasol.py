@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
+
+from .distributed_mirasol import several_processes
 
 # how many names an error lists before it only counts
 _LISTED = 5
@@ -51,20 +54,23 @@ class MirasolCheckpointMixin:
         """Saves the model; see `PreTrainedModel.save_pretrained` for the arguments.
 
         Files are written under a temporary name beside `save_directory` and moved there when all are whole, so that
-        a run that is broken off leaves what was there before. Sharded models of several processes write in place.
+        a run that is broken off leaves what was there before. `distributed_checkpoint=True`, where every process
+        writes files of its own, writes in place.
 
         Raises:
             ValueError: `save_directory` is a file.
         """
         if os.path.isfile(save_directory):
             raise ValueError(f"save_directory {os.fspath(save_directory)!r} is a file, expected a folder")
-        if kwargs.get("distributed_checkpoint") or several_processes():
+        if kwargs.get("distributed_checkpoint"):
             super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
             return
         if kwargs.get("push_to_hub"):
             kwargs.setdefault("repo_id", os.path.basename(os.path.normpath(save_directory)))
         with whole_folder(save_directory) as partial:
             super().save_pretrained(partial, *args, **kwargs)  # type: ignore[misc]
+        if several_processes() and self.is_distributed_loading_by_transformers:  # type: ignore[attr-defined]
+            torch.distributed.barrier()  # all have called; none goes on before the first has moved the files
 
     def load_adapter(self, peft_model_id: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Loads an adapter; see the library's method for the arguments.
@@ -166,13 +172,6 @@ def adapter_with_magnitudes(folder: Any) -> dict[str, Any] | None:
         if not any(name.endswith(name_in_file) for name in names):
             return None
         return {f"{name}.weight" if name.endswith(name_in_file) else name: file.get_tensor(name) for name in names}
-
-
-def several_processes() -> bool:
-    """Whether several processes work together, who then write one folder together."""
-    from torch import distributed
-
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 @contextmanager

@@ -5,10 +5,13 @@ Shape legend: B batch, K chunks, m features per chunk, D width, F frames, S spec
 """
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
+
+from .distributed_mirasol import no_part_of
 
 
 class MirasolLossHeads(nn.Module):
@@ -71,6 +74,24 @@ class MirasolLossHeads(nn.Module):
             errors["audio_reconstruction_loss"] = reconstruction_error(self.audio_head(known), target)
         totals = num_chunks_in_batch or {}
         return {name: masked_mean(error, counted[name], totals.get(name)) for name, error in errors.items()}
+
+    def run_unused(self, states: torch.Tensor, losses: Collection[str]) -> torch.Tensor:
+        """0, by which the heads of losses that a batch does not have get zeros as gradients.
+
+        Args:
+            states: [B, N, D], outputs of the time model.
+            losses: names of those that it has.
+        """
+        heads = {
+            "latent_loss": self.latent_head,
+            "video_reconstruction_loss": self.video_head,
+            "audio_reconstruction_loss": self.audio_head,
+        }
+        zero = states.new_zeros((), dtype=torch.float32)
+        for name, head in heads.items():
+            if head is not None and name not in losses:
+                zero = zero + no_part_of(head(states[:, :1])).float()
+        return zero
 
 
 def predicted_chunks(video_mask: torch.Tensor, audio_mask: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .distributed_mirasol import chunk_of_zeros, gathers_weights, no_part_of, runs_every_part
 from .input_checks_mirasol import check_media
 from .media_cache_mirasol import MirasolMediaCache
 from .outputs_mirasol import MirasolMediaOutput
@@ -26,6 +27,7 @@ class MirasolMediaEncoding:
     combiner: nn.Module
     time_model: nn.Module
 
+    @gathers_weights
     def encode_media(
         self,
         pixel_values_videos: torch.Tensor | None = None,
@@ -51,6 +53,17 @@ class MirasolMediaEncoding:
         Raises:
             ValueError, TypeError: tensors that do not fit the configuration or each other.
         """
+        return self.encode_clips(pixel_values_videos, input_features, video_mask, audio_mask, media_cache)
+
+    def encode_clips(
+        self,
+        pixel_values_videos: torch.Tensor | None,
+        input_features: torch.Tensor | None,
+        video_mask: torch.Tensor | None,
+        audio_mask: torch.Tensor | None,
+        media_cache: MirasolMediaCache | None = None,
+    ) -> MirasolMediaOutput:
+        """`encode_media` as a part of `forward`."""
         shape = check_media(self.config, pixel_values_videos, input_features, video_mask, audio_mask)
         # that of the media: weights may be kept elsewhere (offloaded, on meta)
         device = next(media.device for media in (pixel_values_videos, input_features) if media is not None)
@@ -88,11 +101,22 @@ class MirasolMediaEncoding:
             cache.combiner.skip(chunks, self.config.combiner_config.context_chunks)
             cache.time_model.skip(chunks, self.config.time_config.attention_window)
         kind: dict[str, Any] = {"device": device, "dtype": self.video_projection.weight.dtype}
+        states = torch.zeros(batch, chunks * slots, self.config.time_config.hidden_size, **kind)
+        if runs_every_part(self):
+            states = states + self.run_unused(device).to(states)
         return MirasolMediaOutput(
-            media_hidden_states=torch.zeros(batch, chunks * slots, self.config.time_config.hidden_size, **kind),
+            media_hidden_states=states,
             media_attention_mask=torch.zeros(batch, chunks * slots, dtype=torch.long, device=device),
             combined_features=torch.zeros(batch, chunks, slots, self.config.combiner_config.hidden_size, **kind),
         )
+
+    def run_unused(self, device: torch.device) -> torch.Tensor:
+        """Runs every part on a chunk of zeros; returns 0, by which the weights get zeros as gradients."""
+        towers = (self.video_tower, self.audio_tower)
+        video, audio = (None if tower is None else chunk_of_zeros(tower, device)[None] for tower in towers)
+        states = self.encode_clips(video, audio, None, None).media_hidden_states
+        assert states is not None
+        return no_part_of(states)
 
     def encode_modality(
         self,
@@ -102,16 +126,20 @@ class MirasolMediaEncoding:
         mask: torch.Tensor | None,
         device: torch.device,
     ) -> torch.Tensor:
-        """Encodes the chunks that have the modality: [B, K, …] → [existing, T, D]; T is 0 without the modality."""
-        if tower is None or projection is None or media is None:
+        """Encodes the chunks that have the modality: [B, K, …] → [existing, T, D]; [1, 0, D] without the modality."""
+        if tower is None or projection is None:
             width, dtype = self.config.combiner_config.hidden_size, self.video_projection.weight.dtype
-            return torch.empty(0, 0, width, device=device, dtype=dtype)
+            return torch.empty(1, 0, width, device=device, dtype=dtype)
+        if media is None:
+            if not runs_every_part(self):
+                return self.encode_modality(None, None, None, None, device)
+            return projection(tower(chunk_of_zeros(tower, device)).last_hidden_state)[:, :0]
         if mask is not None and computes_every_chunk():
             # zeros, as what stands in an absent chunk may be anything
             media, mask = media.where(mask.view(*mask.shape, *[1] * (media.ndim - 2)), 0), None
         chunks = media.flatten(0, 1) if mask is None else media[mask]
         if chunks.shape[0] == 0:
-            return self.encode_modality(None, None, None, None, device)
+            return self.encode_modality(tower, projection, None, None, device)
         return projection(tower(chunks).last_hidden_state)
 
     def join_modalities(
@@ -127,7 +155,7 @@ class MirasolMediaEncoding:
         tokens, masks, is_complete = [], [], True
         for states, mask in (video, audio):
             if states.shape[1] == 0:
-                tokens.append(states.new_zeros(total, 0, states.shape[2]))
+                tokens.append(states.expand(total, -1, -1))
                 continue
             if mask is None or (states.shape[0] == total and not everything):
                 tokens.append(states)

@@ -17,6 +17,7 @@ from .attention_mirasol import MirasolAttention, MirasolEncoderLayer
 from .base_mirasol import MirasolMediaPart
 from .combiner_mirasol import MirasolCombinerEmbeddings
 from .configuration_mirasol import MirasolAudioConfig, MirasolCombinerConfig, MirasolVideoConfig
+from .distributed_mirasol import no_part_of, runs_every_part
 from .media_cache_mirasol import MirasolMemoryState
 from .token_turing_machine_mirasol import MirasolTokenTuringMachine
 from .video_tower_mirasol import tube_grid
@@ -108,7 +109,10 @@ class MirasolMemoryCombiner(MirasolMediaPart):
             steps.append(made)
         if state is not None:
             state.memory = memory
-        return BaseModelOutput(last_hidden_state=torch.stack(steps, dim=1))
+        combined = torch.stack(steps, dim=1)
+        if runs_every_part(self):  # nobody reads what the last chunk wrote: with one chunk, nothing that was written
+            combined = combined + no_part_of(memory).to(combined)
+        return BaseModelOutput(last_hidden_state=combined)
 
     def input_slots(self, num_video_tokens: int, num_audio_tokens: int) -> list[int] | None:
         """Places in the position tables that the tokens take: a missing modality leaves its places empty."""

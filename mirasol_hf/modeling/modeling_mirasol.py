@@ -24,6 +24,7 @@ from .audio_tower_mirasol import MirasolAudioModel
 from .base_mirasol import MirasolPreTrainedModel
 from .combiner_mirasol import MirasolCombiner
 from .configuration_mirasol import MirasolConfig
+from .distributed_mirasol import gathers_weights, runs_every_part
 from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
 from .input_checks_mirasol import check_arguments, check_labels, check_text_against_media, check_text_length
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
@@ -111,7 +112,11 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
         media = MirasolMediaOutput(media_hidden_states, media_attention_mask)
         has_raw = pixel_values_videos is not None or input_features is not None
         if has_raw and media_hidden_states is None and not has_media(past_key_values):
-            media = self.encode_media(pixel_values_videos, input_features, video_mask, audio_mask)
+            media = self.encode_clips(pixel_values_videos, input_features, video_mask, audio_mask)
+        elif runs_every_part(self):
+            if media_hidden_states is None:
+                media_index = None
+            media = self.run_without_media(media, text, past_key_values)
         memory, memory_mask = media.media_hidden_states, media.media_attention_mask
         if memory is not None:
             width = self.config.time_config.hidden_size
@@ -143,6 +148,23 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             media_attention_mask=media.media_attention_mask,
             combined_features=media.combined_features,
         )
+
+    def run_without_media(
+        self, media: MirasolMediaOutput, text: torch.Tensor, past_key_values: Cache | None
+    ) -> MirasolMediaOutput:
+        """Runs the parts that encode media where this process has none to encode and others may.
+
+        Returns `media` as it is, or for a text without media one chunk for each row that the mask hides, so that
+        cross-attention runs too.
+        """
+        if has_media(past_key_values):
+            return media
+        if media.media_hidden_states is None:
+            return self.encode_nothing((text.shape[0], 1), text.device, None)
+        if self.training:
+            unused = self.run_unused(text.device).to(media.media_hidden_states)
+            media.media_hidden_states = media.media_hidden_states + unused
+        return media
 
 
 class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationMixin):
@@ -176,6 +198,7 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         """
         return self
 
+    @gathers_weights
     def encode_media(self, *args: Any, **kwargs: Any) -> MirasolMediaOutput:
         """See `MirasolModel.encode_media`."""
         return self.model.encode_media(*args, **kwargs)
@@ -283,7 +306,10 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
             (1.0 if name == "text_loss" else share) * getattr(self.config, f"{name}_weight") * value
             for name, value in losses.items()
         ]
-        return {"loss": torch.stack([value.float() for value in weighted]).sum(), **losses}
+        loss = torch.stack([value.float() for value in weighted]).sum()
+        if outputs.media_hidden_states is not None and runs_every_part(self):
+            loss = loss + self.loss_heads.run_unused(outputs.media_hidden_states, losses)
+        return {"loss": loss, **losses}
 
     def media_losses(
         self,

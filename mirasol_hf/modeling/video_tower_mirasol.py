@@ -17,6 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_mirasol import MirasolAttention, MirasolEncoderLayer, sincos_positions
 from .base_mirasol import MirasolMediaPart
 from .configuration_mirasol import MirasolVideoConfig
+from .distributed_mirasol import no_part_of, runs_every_part
 
 Triple = Sequence[int]
 
@@ -87,7 +88,11 @@ class MirasolTubeEmbeddings(nn.Module):
             raise ValueError(f"no tube of video_config.tube_kernels fits a chunk of {size[0]} frames of {size[1:]}")
         positions = sincos_positions(torch.cat(centres), self.config.hidden_size)
         joined = torch.cat(tokens, dim=1)
-        return joined + positions.to(joined)
+        joined = joined + positions.to(joined)
+        if len(tokens) < len(self.tubes) and runs_every_part(self):
+            unused = torch.stack([no_part_of(parameter) for parameter in self.parameters()]).sum()
+            joined = joined + unused.to(joined)
+        return joined
 
 
 class MirasolVideoModel(MirasolMediaPart):
@@ -107,6 +112,11 @@ class MirasolVideoModel(MirasolMediaPart):
         self.embeddings = MirasolTubeEmbeddings(config)
         self.build_stack(config)
         self.post_init()
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """[F, C, H, W] of a chunk."""
+        return self.config.num_frames, self.config.num_channels, self.config.image_size, self.config.image_size
 
     def get_input_embeddings(self) -> nn.Module:
         """The first tube: the library wants one module with a weight."""

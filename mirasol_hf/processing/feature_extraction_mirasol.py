@@ -9,6 +9,7 @@ outside), so features do not depend on what is read before or after.
 
 import inspect
 import math
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers.processing_utils import AudioKwargs
 
 from .chunk_plan_mirasol import plan_chunks, sample_ranges
 from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
+from .saving_mirasol import save_whole
 
 # Short frames analysed at once: bounds the memory for long clips without changing any number.
 _FRAMES_PER_BLOCK = 8192
@@ -85,6 +87,12 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         self.max_frequency = max_frequency
         self.db_offset = db_offset
         self.db_scale = db_scale
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str] | None:
+        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
+        return save_whole(super().save_pretrained, save_directory, push_to_hub, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

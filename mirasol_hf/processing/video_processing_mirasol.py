@@ -4,6 +4,7 @@ Legend: B batch, K chunks, F frames per chunk, C, H, W image.
 """
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, pl
 from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
 from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
 from .media_mirasol import MediaFile
+from .saving_mirasol import save_whole
 
 # what the library writes into saved files beside the options
 _SAVED_KEYS = {"auto_map", "data_format", "image_processor_type", "processor_class", "video_processor_type"}
@@ -75,6 +77,12 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         refuse_unknown("MirasolVideoProcessor", kwargs, _options(self))
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str] | None:
+        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
+        return save_whole(super().save_pretrained, save_directory, push_to_hub, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

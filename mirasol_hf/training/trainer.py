@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,18 +10,18 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from mirasol_hf.modeling.generation_mirasol import RAW_MEDIA
 from mirasol_hf.modeling.losses_mirasol import predicted_chunks
 from mirasol_hf.pipelines.video_question_answering_mirasol import check_geometry
+from mirasol_hf.training.checkpoints import WholeCheckpoints
 from mirasol_hf.training.collator import num_chunks
 
 LOSS_NAMES = ("text_loss", "latent_loss", "video_reconstruction_loss", "audio_reconstruction_loss")
 PROMPT_KEYS = ("prompt_input_ids", "prompt_attention_mask")
 
 
-class MirasolTrainer(Seq2SeqTrainer):
+class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
     """`Seq2SeqTrainer` that knows what Mirasol returns.
 
     - `num_items_in_batch` reaches the model's losses, so that gradient accumulation changes nothing.
@@ -33,6 +31,7 @@ class MirasolTrainer(Seq2SeqTrainer):
     - Label smoothing changes the text loss alone; the media losses stay.
     - `train_sampling_strategy="group_by_length"` groups clips by their number of chunks.
     - A processor (`processing_class`) whose geometry is not the model's is refused with a `ValueError`.
+    - A checkpoint has its name only once it is whole (see `WholeCheckpoints`).
     - `batch_sampler` gives the training batches as lists of row numbers, in order; without it the usual sampler rules.
 
     Set `remove_unused_columns=False` in the arguments: rows carry raw media which the collator turns into inputs.
@@ -74,17 +73,6 @@ class MirasolTrainer(Seq2SeqTrainer):
             lengths=chunk_counts(dataset, self.args.length_column_name),
         )
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint; half of one is removed, since resuming would take it for the newest."""
-        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        existed = folder.exists()
-        try:
-            super()._save_checkpoint(model, trial)
-        except BaseException:
-            if not existed and self.args.should_save:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
@@ -94,7 +82,9 @@ class MirasolTrainer(Seq2SeqTrainer):
         names = {name for count in counts for name in count}
         totals = {name: torch.stack([c[name] for c in counts if name in c]).sum().to(device) for name in names}
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
-            totals = {name: self.accelerator.gather(total).sum() for name, total in sorted(totals.items())}
+            # every name in every process, as the batches of one may have none
+            nothing = torch.zeros((), dtype=torch.long, device=device)
+            totals = {name: self.accelerator.gather(totals.get(name, nothing)).sum() for name in LOSS_NAMES[1:]}
         for batch in batches:
             for name in PROMPT_KEYS:  # for generation, in evaluation; the model does not know them
                 batch.pop(name, None)

@@ -103,3 +103,30 @@ def test_prompt_template_must_hold_the_question(processor):
         MirasolProcessor(
             processor.video_processor, processor.feature_extractor, processor.tokenizer, prompt_template="{context}"
         )
+
+
+@pytest.mark.parametrize("part", ["processor", "video_processor", "feature_extractor"])
+def test_broken_off_save_leaves_the_earlier_one(processor, tmp_path, monkeypatch, part):
+    saved = processor if part == "processor" else getattr(processor, part)
+    folder = tmp_path / "saved"
+    names = [Path(path) for path in saved.save_pretrained(folder)]
+    assert names and all(path.parent == folder and path.is_file() for path in names)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "other.txt").write_text("stays")
+
+    def half(self, path):
+        Path(path).write_text("{")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(type(saved), "to_json_file", half)
+    for place in (folder, tmp_path / "new"):
+        with pytest.raises(OSError, match="no space left"):
+            saved.save_pretrained(place)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**before, "other.txt": b"stays"}
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_saving_into_a_file_is_refused(processor, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="expected a folder"):
+        processor.save_pretrained(tmp_path / "file")

@@ -1,0 +1,85 @@
+"""Checkpoints of the Trainer, under another name until they are whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+PARTIAL_PREFIX = "tmp-"
+
+
+class WholeCheckpoints(Trainer):
+    """A Trainer whose folders `checkpoint-N` are whole.
+
+    A checkpoint is written in `tmp-checkpoint-N` and takes its name when all processes have written their part. What a
+    run leaves there that ended meanwhile is not resumed from, and the next checkpoint of the folder removes it.
+    """
+
+    _partial: Path | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where checkpoints go: of the one that is being written, the place for what is not whole."""
+        return super()._get_output_dir(trial=trial) if self._partial is None else str(self._partial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        run = Path(self._get_output_dir(trial=trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            for left_over in run.glob(f"{PARTIAL_PREFIX}{PREFIX_CHECKPOINT_DIR}-*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        partial = self._partial = run / f"{PARTIAL_PREFIX}{name}"
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            self._note_best(partial, run)
+            if self.args.should_save:
+                put_in_place(partial / name, run / name)
+        finally:
+            self._partial = None
+            if self.args.should_save:
+                shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._finish_checkpoint(run, run / name)
+
+    def _note_best(self, partial: Path, run: Path) -> None:
+        """The best checkpoint, if it is the one just written, by the name that it will have."""
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best).parent == partial:
+            self.state.best_model_checkpoint = str(run / Path(best).name)
+            if self.args.should_save:
+                self.state.save_to_json(str(partial / Path(best).name / TRAINER_STATE_NAME))
+
+    def _finish_checkpoint(self, run: Path, folder: Path) -> None:
+        """What the library does with a written checkpoint, which it would have done too early."""
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(folder))
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=str(run),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Not before the checkpoint has its name: the upload goes on in the background."""
+        if self._partial is None:
+            super()._push_from_checkpoint(checkpoint_folder)
+
+
+def put_in_place(written: Path, folder: Path) -> None:
+    """Give a folder the name of another, which it replaces."""
+    if folder.exists():
+        old = written.with_name(f"old-{folder.name}")
+        folder.rename(old)
+        written.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        written.rename(folder)
