@@ -10,6 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 
 Pictures = npt.NDArray[np.uint8]
@@ -22,7 +23,12 @@ def orientation(frame: Any) -> tuple[int, bool]:
         Clockwise degrees (0, 90, 180 or 270) to turn it by, after mirroring it left to right if the flag is set.
         Angles between are snapped to the nearest quarter; a matrix that cannot be inverted turns nothing.
     """
-    matrix = next((bytes(side) for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
+    try:
+        # Not `frame.side_data`: that refers back to the frame, whose memory then waits for the garbage collector.
+        matrix = next((bytes(side) for side in SideDataContainer(frame) if side.type.name == "DISPLAYMATRIX"), None)
+    except ValueError:
+        # Beside the matrix lies something that PyAV has no name for (the EXIF data of a JPEG).
+        return round(-frame.rotation / 90.0) % 4 * 90, False
     if matrix is None or len(matrix) < 36:
         return 0, False
     a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.float64) / 65536.0

@@ -204,6 +204,9 @@ class _FrameCursor:
 
     def __exit__(self, *exc: object) -> None:
         self.container.close()
+        # The generator holds this object; without it the decoder and its pictures are freed at once.
+        self.frames = iter(())
+        self.current = self.upcoming = None
 
     def _open(self) -> None:
         self.container = open_container(self.reader.source, self.reader.limits)

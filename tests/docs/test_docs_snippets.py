@@ -1,4 +1,4 @@
-"""Runs the Python code of every page in docs/, block after block, as one who reads the page would.
+"""Runs the Python code of README, model card and docs/, block after block, as one who reads the page would.
 
 A page's blocks share their names and a working directory with the files that pages talk about; the standard input is
 a clip. A block whose fence says ```` ```python notest ```` is shown and not run. A page with the comment
@@ -38,7 +38,7 @@ def python_blocks(page: Path) -> list[tuple[int, str]]:
 
 def pages() -> list[Any]:
     found = []
-    for page in sorted(DOCS.glob("*.md")):
+    for page in (DOCS.parent / "README.md", DOCS.parent / "model_card.md", *sorted(DOCS.glob("*.md"))):
         if python_blocks(page):
             slow = "<!-- snippets: slow -->" in page.read_text(encoding="utf-8")
             found.append(pytest.param(page, id=page.stem, marks=pytest.mark.slow if slow else ()))
