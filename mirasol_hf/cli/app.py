@@ -1,5 +1,7 @@
 """All commands of `mirasol` in one Typer application."""
 
+from typing import Annotated
+
 import typer
 
 from mirasol_hf.cli.ask import ask
@@ -10,15 +12,32 @@ from mirasol_hf.cli.hub import hub
 from mirasol_hf.cli.info import info
 from mirasol_hf.cli.probe import probe
 from mirasol_hf.cli.train import train
+from mirasol_hf.version import __version__
 
 app = typer.Typer(
     name="mirasol",
-    help="Answers questions about videos with their sound, with Mirasol3B models for Hugging Face Transformers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mirasol_hf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Answers questions about videos with their sound, with Mirasol3B models for Hugging Face Transformers."""
+
+
 app.command("ask")(ask)
 app.command("probe")(probe)
 app.command("info")(info)

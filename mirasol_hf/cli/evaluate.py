@@ -29,6 +29,8 @@ def evaluate(
     """Measure exact match on a benchmark, through real files and the pipeline."""
     if benchmark not in BENCHMARKS:
         raise ValueError(f"BENCHMARK {benchmark!r} is not known; expected one of {', '.join(BENCHMARKS)}")
+    if work_dir is not None and work_dir.exists() and not work_dir.is_dir():
+        raise ValueError(f"--work-dir {work_dir} is a file, expected a folder")
 
     from mirasol_hf.evaluation.avscenes import evaluate as run
 

@@ -16,7 +16,7 @@ def probe(
         Path | None,
         typer.Option(help="Draw the sampled frames over the spectrogram into this PNG (needs matplotlib)."),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Pictures of each file in the plot.")] = 16,
+    frames: Annotated[int, typer.Option(help="Pictures of each file in the plot, a multiple of 8.")] = 16,
 ) -> None:
     """Say what media files hold: streams, durations, rates. With --json one object for each file, a line each."""
     from mirasol_hf.processing.media_mirasol import probe_media

@@ -11,7 +11,9 @@ def train(
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder for the model and its checkpoints; runs/RECIPE if absent.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder, if there is one.")
+    ] = False,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe entries to replace.")
     ] = None,

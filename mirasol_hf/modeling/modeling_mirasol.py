@@ -290,12 +290,17 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
     ) -> dict[str, torch.Tensor]:
         """All losses by name and their weighted sum as `loss`.
 
-        With `num_items_in_batch` (the Trainer's count of labels over all accumulated steps) the text loss is a share
-        of the accumulated batch. So are the media losses with `num_chunks_in_batch`; without it a Trainer that sums
+        Each loss is a mean over what there is, 0 where there is nothing: the text loss over the labels that are not
+        -100. With `num_items_in_batch` (the Trainer's count of labels over all accumulated steps) it is a share of the
+        accumulated batch. So are the media losses with `num_chunks_in_batch`; without it a Trainer that sums
         over micro-batches would count each in full, so they take the share of the labels.
         """
+        counted = {**kwargs}
+        if counted.get("num_items_in_batch") is None:
+            targets = labels[:, 1:] if counted.get("shift_labels") is None else counted["shift_labels"]
+            counted["num_items_in_batch"] = (targets != -100).sum().clamp(min=1)
         vocab_size = self.config.text_config.vocab_size
-        losses = {"text_loss": self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)}
+        losses = {"text_loss": self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **counted)}
         if outputs.combined_features is not None:
             losses.update(self.media_losses(outputs, raw, num_chunks_in_batch))
         share: torch.Tensor | float = 1.0

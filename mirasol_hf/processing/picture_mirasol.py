@@ -14,6 +14,8 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 
 Pictures = npt.NDArray[np.uint8]
+# The type stubs of PyAV do not know its argument, the frame.
+_side_data_of: Any = SideDataContainer
 
 
 def orientation(frame: Any) -> tuple[int, bool]:
@@ -25,7 +27,7 @@ def orientation(frame: Any) -> tuple[int, bool]:
     """
     try:
         # Not `frame.side_data`: that refers back to the frame, whose memory then waits for the garbage collector.
-        matrix = next((bytes(side) for side in SideDataContainer(frame) if side.type.name == "DISPLAYMATRIX"), None)
+        matrix = next((bytes(side) for side in _side_data_of(frame) if side.type.name == "DISPLAYMATRIX"), None)
     except ValueError:
         # Beside the matrix lies something that PyAV has no name for (the EXIF data of a JPEG).
         return round(-frame.rotation / 90.0) % 4 * 90, False

@@ -194,6 +194,10 @@ class VideoReader:
 class _FrameCursor:
     """A position in the stream that can move to any frame."""
 
+    frames: Iterator[Any]
+    current: tuple[Any, int] | None
+    upcoming: tuple[Any, int] | None
+
     def __init__(self, reader: VideoReader) -> None:
         self.reader = reader
         self.index = reader.index
@@ -206,7 +210,7 @@ class _FrameCursor:
         self.container.close()
         # The generator holds this object; without it the decoder and its pictures are freed at once.
         self.frames = iter(())
-        self.current = self.upcoming = None
+        self.current, self.upcoming = None, None
 
     def _open(self) -> None:
         self.container = open_container(self.reader.source, self.reader.limits)
@@ -220,8 +224,7 @@ class _FrameCursor:
     def _restart(self) -> None:
         self.shown_times = ShownTimes() if self.index.in_order else None
         self.frames = self._decode()
-        self.current: tuple[Any, int] | None = None
-        self.upcoming: tuple[Any, int] | None = None
+        self.current, self.upcoming = None, None
 
     def travel(self, trip: _Trip) -> Iterator[Any]:
         """Frames of a stream without damage on the way to the wanted ones.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import Seq2SeqTrainer
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from mirasol_hf.modeling.generation_mirasol import RAW_MEDIA
@@ -35,9 +35,15 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
     - `batch_sampler` gives the training batches as lists of row numbers, in order; without it the usual sampler rules.
 
     Set `remove_unused_columns=False` in the arguments: rows carry raw media which the collator turns into inputs.
+
+    Raises:
+        TypeError: the arguments are no `Seq2SeqTrainingArguments`.
     """
 
     def __init__(self, *args: Any, batch_sampler: Sampler[list[int]] | None = None, **kwargs: Any) -> None:
+        settings = kwargs.get("args", args[1] if len(args) > 1 else None)
+        if settings is not None and not isinstance(settings, Seq2SeqTrainingArguments):
+            raise TypeError(f"args is a {type(settings).__name__}; expected transformers.Seq2SeqTrainingArguments")
         super().__init__(*args, **kwargs)
         # The library notes `use_cache` on the top configuration, where Mirasol has no such field: it would be
         # saved and refused on loading. Whether to cache belongs to the text section, and to `compute_loss` below.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import mirasol_hf
 from mirasol_hf.cli import one_line
 from mirasol_hf.cli.app import app
 
@@ -22,6 +23,16 @@ def test_help_names_every_command():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_version(mirasol):
+    assert mirasol("--version").out == f"mirasol_hf {mirasol_hf.__version__}\n"
+
+
+def test_clips_are_not_kept_in_a_file(refused, tmp_path):
+    place = tmp_path / "file"
+    place.write_text("")
+    assert f"--work-dir {place}" in refused("eval", "avscenes", "--work-dir", place)
 
 
 def test_unknown_command(mirasol):

@@ -26,6 +26,14 @@ def test_text_loss_is_the_mean_over_labelled_tokens(model: Any, media: Media, pr
     torch.testing.assert_close(outputs.text_loss, torch.stack(picked).mean())
 
 
+def test_text_without_a_labelled_token_costs_nothing(model: Any, media: Media, prompts: torch.Tensor) -> None:
+    """A mean over nothing would be NaN, and with it the sum of all losses."""
+    outputs = model(input_ids=prompts, **media(), labels=torch.full_like(prompts, -100))
+    assert outputs.text_loss == 0
+    outputs.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
 def test_loss_is_the_weighted_sum_of_the_named_losses(media: Media, prompts: torch.Tensor) -> None:
     model = build(text_loss_weight=10.0, latent_loss_weight=2.0, video_reconstruction_loss_weight=0.5)
     outputs = model(input_ids=prompts, **media(), labels=labelled(prompts))

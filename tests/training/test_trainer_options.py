@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.trainer import MirasolTrainer, chunk_counts
@@ -243,3 +243,9 @@ def test_checkpoint_that_cannot_be_written_is_removed(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="no space left"):
         trainer.train()
     assert not list(tmp_path.glob("*"))
+
+
+def test_arguments_of_another_trainer_are_refused(tmp_path: Path) -> None:
+    settings = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    with pytest.raises(TypeError, match="args is a TrainingArguments; expected"):
+        MirasolTrainer(model=small_model(), args=settings)
