@@ -24,6 +24,7 @@ from .demux_mirasol import (
     prepare_codec,
     stream_at,
 )
+from .h264_packets_mirasol import is_disposable, length_bytes
 from .media_limits_mirasol import MediaLimits
 from .media_source_mirasol import MediaSource
 from .picture_mirasol import Pictures, rgb_picture
@@ -236,12 +237,17 @@ class _FrameCursor:
         """
         context, missing = self.stream.codec_context, set(trip.targets)
         skips = context.name in _SKIPS_EXACTLY
+        prefix = length_bytes(context.extradata)
         if trip.start is not None:
             by_presentation = bool(_SEEK_BY_PRESENTATION & set(self.container.format.name.split(",")))
             self.container.seek(trip.start[0 if by_presentation else 1], stream=self.stream)
         try:
             for packet in self._sound_packets(trip):
-                context.skip_frame = "NONREF" if skips and packet.pts not in missing else "DEFAULT"
+                unwanted = skips and packet.pts not in missing
+                if unwanted and is_disposable(packet, prefix):
+                    continue
+                # What the decoder needs of an unwanted packet, parameters of later pictures, it takes from it.
+                context.skip_frame = "NONREF" if unwanted else "DEFAULT"
                 yield from self._sound_frames(packet.decode())
                 missing.discard(packet.pts)
                 if not missing:
