@@ -51,12 +51,14 @@ class ContinuousClock:
 
     def set(self, packet: Any) -> None:
         """Shift the time stamps of the packet, in place."""
-        # Where FFmpeg works decoding times out itself, those at a jump belong to neither part.
-        ticks = packet.pts if packet.pts is not None else packet.dts
+        if not self._watches:
+            return
         stream = packet.stream_index
         number = self._seen[stream]
         self._seen[stream] += 1
-        if not self._watches or ticks is None:
+        # Where FFmpeg works decoding times out itself, those at a jump belong to neither part.
+        ticks = packet.pts if packet.pts is not None else packet.dts
+        if ticks is None:
             return
         tick = float(packet.time_base)
         part = self._find_part(stream, ticks * tick)
