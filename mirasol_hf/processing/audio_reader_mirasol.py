@@ -118,6 +118,8 @@ class AudioReader:
                 yield from run.finish()
                 run = None
             if run is None:
+                if not sound_allowed(frame, self.limits):
+                    continue
                 if first:
                     frame, start = on_grid(frame, start, self.index.start - self.origin, self.sampling_rate)
                 run, first = SoundRun(frame, start, self.sampling_rate, _PIECE), False
@@ -132,20 +134,22 @@ class AudioReader:
             prepare_codec(stream, self.limits)
             self._seek(container, stream, begin)
             clock = self.index.start - self.origin
-            tick = stream.time_base
+            wanted = self._ticks(begin - PREROLL_SECONDS, stream), self._ticks(end + PREROLL_SECONDS, stream)
             idle = 0
             for packet in self._packets_and_flush(container, stream):
-                if packet is not None and self._skippable(packet, tick, begin):
-                    continue
-                if packet is not None and self._behind(packet, tick, end):
-                    return
+                if packet is not None and (pts := packet.pts) is not None:
+                    # So far before the wanted sound it need not be decoded.
+                    if begin > 0.0 and packet.duration and pts + packet.duration < wanted[0]:
+                        continue
+                    if pts > wanted[1]:
+                        return
                 idle += 1
                 for frame in self._decode(stream, packet):
-                    if frame.samples == 0 or not sound_allowed(frame, self.limits):
+                    if frame.samples == 0:
                         continue
                     idle = 0
-                    if frame.pts is not None and (unit := frame.time_base) is not None:
-                        clock = _seconds(frame.pts, unit) - self.origin
+                    if (second := frame.time) is not None:
+                        clock = second - self.origin
                     yield frame, clock
                     clock += frame.samples / frame.sample_rate
                     if clock > end + PREROLL_SECONDS:
@@ -163,15 +167,8 @@ class AudioReader:
         except (av.FFmpegError, OSError):
             container.seek(0)
 
-    def _skippable(self, packet: Any, tick: Fraction, begin: float) -> bool:
-        """Whether a packet lies so far before the wanted sound that it need not be decoded."""
-        if packet.pts is None or begin <= 0.0:
-            return False
-        end = _seconds(packet.pts + max(packet.duration or 0, 0), tick) - self.origin
-        return end < begin - PREROLL_SECONDS and bool(packet.duration)
-
-    def _behind(self, packet: Any, tick: Fraction, end: float) -> bool:
-        return packet.pts is not None and _seconds(packet.pts, tick) - self.origin > end + PREROLL_SECONDS
+    def _ticks(self, second: float, stream: Any) -> float:
+        return (second + self.origin) / float(stream.time_base or 1)
 
     def _decode(self, stream: Any, packet: Any | None) -> list[Any]:
         try:
@@ -210,11 +207,6 @@ def on_grid(frame: Any, start: float, anchor: float, sampling_rate: int) -> tupl
     return cut, anchor + (place + skip) / rate
 
 
-def _seconds(ticks: int, unit: Fraction) -> float:
-    """As `float(ticks * unit)`, bit for bit, without the cost of reducing a fraction."""
-    return ticks * unit.numerator / unit.denominator
-
-
 def sound_allowed(frame: Any, limits: MediaLimits) -> bool:
     """Whether rate and channels of a decoded frame are within the limits."""
     inside = limits.min_sampling_rate <= frame.sample_rate <= limits.max_sampling_rate
@@ -236,7 +228,7 @@ class SoundRun:
         self.start = start
         self.taken = 0
         self.converted = 0
-        self.gathered: list[Any] = []
+        self.gathered = av.AudioFifo()
         self.drift = 0.0
         self.position = round(start * rate)
         self.rate = rate
@@ -267,7 +259,8 @@ class SoundRun:
             yield from self._flush()
             yield from self._convert(frame, self.taken - frame.samples)
             return
-        self.gathered.append(frame)
+        frame.pts = None  # the samples are counted here
+        self.gathered.write(frame)
         if self.taken - self.converted >= _GATHERED:
             yield from self._flush()
 
@@ -277,9 +270,9 @@ class SoundRun:
         yield from self._placed(self.resampler.resample(None))
 
     def _flush(self) -> Iterator[tuple[int, Samples]]:
-        if self.gathered:
-            frames, self.gathered = self.gathered, []
-            yield from self._convert(_joined(frames), self.converted)
+        frame = self.gathered.read()
+        if frame is not None:
+            yield from self._convert(frame, self.converted)
 
     def _convert(self, frame: Any, taken: int) -> Iterator[tuple[int, Samples]]:
         frame.pts, frame.time_base = taken, self.unit
@@ -308,21 +301,6 @@ def finite_samples(data: Samples, problems: list[str]) -> Samples:
         return data
     add_problem(problems, "the sound has samples that are not finite or absurdly loud; they are cut")
     return np.clip(np.nan_to_num(data, nan=0.0, posinf=_LOUDEST, neginf=-_LOUDEST), -1.0, 1.0)
-
-
-def _joined(frames: list[Any]) -> Any:
-    """Frames of one kind as one frame."""
-    if len(frames) == 1:
-        return frames[0]
-    first = frames[0]
-    whole = av.AudioFrame(format=first.format.name, layout=first.layout.name, samples=sum(f.samples for f in frames))
-    whole.sample_rate = first.sample_rate
-    width = first.format.bytes * (1 if first.format.is_planar else first.layout.nb_channels)
-    for plane, *parts in zip(whole.planes, *(frame.planes for frame in frames), strict=True):
-        # Behind the samples of a decoder's buffer there may be room that means nothing.
-        sound = (memoryview(part)[: frame.samples * width] for part, frame in zip(parts, frames, strict=True))
-        plane.update(b"".join(sound).ljust(plane.buffer_size, b"\0"))
-    return whole
 
 
 def _mixed(frame: Any) -> Any:

@@ -332,7 +332,8 @@ class _VideoLister:
             self.pts.append(pts)
             if len(self.durations) < _DURATIONS or duration in self.durations:
                 self.durations[duration] += 1
-            self.last_end = max(self.last_end, (pts, duration)) if len(self.pts) > 1 else (pts, duration)
+            if len(self.pts) == 1 or (pts, duration) > self.last_end:
+                self.last_end = (pts, duration)
 
     def index(self) -> VideoIndex | None:
         time_base = self.stream.time_base or Fraction(1, 90000)
@@ -386,6 +387,10 @@ class _AudioLister:
         self.tick = float(stream.time_base) if stream.time_base else None
 
     def add(self, packet: Any) -> None:
+        if self.decoded is not None and self.tick is not None and packet.pts is not None:
+            # Of a stream whose beginning is known, only the end is of interest.
+            self.end = max(self.end, (packet.pts + max(packet.duration or 0, 0)) * self.tick)
+            return
         self.packets += 1
         tick = self.tick if self.tick is not None else float(packet.time_base)
         pts = packet.pts if packet.pts is not None else packet.dts
@@ -438,7 +443,7 @@ def _list_packets(
         listers[packet.stream_index].add(packet)
         if count >= limits.max_packets:
             raise MediaError(f"{source.label}: more than MediaLimits.max_packets={limits.max_packets} packets")
-        if is_cut(packet, source):
+        if packet.is_corrupt and is_cut(packet, source):
             add_problem(index.problems, "some packets are damaged or cut off")
         if count % 256 == 0:
             source.check_deadline()
