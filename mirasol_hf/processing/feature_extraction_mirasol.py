@@ -22,6 +22,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import AudioKwargs
 
 from .chunk_plan_mirasol import plan_chunks, sample_ranges
+from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
 from .saving_mirasol import save_whole
 
@@ -134,6 +135,7 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             ValueError: if the waveform is not one-dimensional or the windows are not `[K, 2]`.
         """
+        one_thread_after_fork()
         wave = torch.as_tensor(waveform, dtype=torch.float32)
         if wave.ndim != 1:
             raise ValueError(f"waveform must be one-dimensional (mono), got shape {tuple(wave.shape)}")
@@ -176,6 +178,7 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
             ValueError: if a waveform is not mono, empty or not finite, or its rate is another one.
             TypeError: for an unknown keyword.
         """
+        one_thread_after_fork()
         refuse_unknown("MirasolFeatureExtractor", kwargs, {*AudioKwargs.__annotations__, "num_chunks"})
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise ValueError(f"sampling_rate={sampling_rate}, but this extractor works at {self.sampling_rate}")

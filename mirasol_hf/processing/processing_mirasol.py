@@ -22,6 +22,7 @@ from .chunk_plan_mirasol import ChunkPlan
 from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
 from .demux_mirasol import Progress
 from .feature_extraction_mirasol import feature_options
+from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import LOADING_KEYWORDS, refuse_unknown, tokenizer_keywords
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
@@ -226,6 +227,7 @@ class MirasolProcessor(ProcessorMixin):
         Warns:
             MediaWarning: if only a part of a file can be read.
         """
+        one_thread_after_fork()
         merged = self._sorted_keywords(kwargs)
         if text is None and videos is None and audio is None:
             raise ValueError("give at least one of text, videos and audio")
@@ -291,6 +293,7 @@ class MirasolProcessor(ProcessorMixin):
         Warns:
             MediaWarning: at the end, if only a part could be read, as of a stream that was cut off.
         """
+        one_thread_after_fork()
         own_sound = self.load_audio_from_video if load_audio_from_video is None else load_audio_from_video
         return iter_media_chunks(
             source,

@@ -15,6 +15,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, plan_request
 from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
+from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
 from .media_mirasol import MediaFile
 from .saving_mirasol import save_whole
@@ -136,6 +137,7 @@ class MirasolVideoProcessor(VideoProcessorMixin):
             float32 `[K, F, C, H, W]`, int64 mask `[K]` (chunks without a picture are all zero), and the float64
             `[K, F]` seconds at which the pictures are presented; None if no picture is on screen during the plan.
         """
+        one_thread_after_fork()
         height, width = self._height_width(kwargs)
         if isinstance(clip, FramesClip):
             found = clip.read_pictures(plan, height, width, bool(self._option("do_resize", kwargs)))
@@ -169,6 +171,7 @@ class MirasolVideoProcessor(VideoProcessorMixin):
             TypeError: for an unknown keyword.
             ValueError: if a clip has no pictures, or fewer frames in memory than `num_frames`.
         """
+        one_thread_after_fork()
         refuse_unknown("MirasolVideoProcessor", kwargs, self.valid_kwargs.__annotations__)
         clips = split_videos(videos)
         rates = frame_rates(kwargs.get("video_metadata"), len(clips))
