@@ -4,12 +4,13 @@
 Shape legend: B batch, K chunks, F frames per chunk, C, H, W image, S spectrogram steps, M mel bins.
 """
 
-import difflib
 from collections.abc import Collection
 from typing import Any
 
 import torch
 from transformers.utils.generic import TransformersKwargs
+
+from .strict_config_mirasol import with_hints
 
 # What the library passes to any model; what it hands through generate(); what its continuous batching and its loss
 # function take.
@@ -37,9 +38,7 @@ def check_arguments(given: Collection[str], known: Collection[str]) -> None:
     """Raises TypeError for a keyword argument that neither `forward` nor the library knows; it would do nothing."""
     unknown = sorted(name for name in given if name not in _PASSED_ON)
     if unknown:
-        alike = {name: difflib.get_close_matches(name, known, n=1) for name in unknown}
-        hints = [f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else "") for name, near in alike.items()]
-        raise TypeError(f"forward() got an unexpected keyword argument {', '.join(hints)}")
+        raise TypeError(f"forward() got an unexpected keyword argument {with_hints(unknown, known)}")
 
 
 def check_labels(
@@ -85,13 +84,13 @@ def check_media(
     video_mask: torch.Tensor | None,
     audio_mask: torch.Tensor | None,
 ) -> tuple[int, int]:
-    """Checks all media tensors against the configuration and each other.
+    """Checks all media tensors against the configuration and each other; a mask whose tensor is missing means nothing.
 
     Returns:
         (B, K).
 
     Raises:
-        ValueError: no media, a wrong shape, tensors that disagree, or a mask without its tensor.
+        ValueError: no media, a wrong shape, or tensors that disagree.
         TypeError: a tensor of integers where floating point is expected.
     """
     if pixel_values_videos is None and input_features is None:

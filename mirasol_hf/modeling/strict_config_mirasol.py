@@ -2,6 +2,7 @@
 """A configuration that rejects misspelt fields, wherever they are given."""
 
 import difflib
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
@@ -88,6 +89,10 @@ def reject_unknown_fields(config: PreTrainedConfig, extra: dict[str, Any]) -> No
     unknown = sorted(key for key in extra if key not in known and not key.startswith("_"))
     if unknown:
         names = [entry.name for entry in fields(config)]
-        alike = {key: difflib.get_close_matches(key, names, n=1) for key in unknown}
-        hints = [repr(key) + (f" (did you mean {near[0]!r}?)" if near else "") for key, near in alike.items()]
-        raise ValueError(f"{type(config).__name__} has no field {', '.join(hints)}")
+        raise ValueError(f"{type(config).__name__} has no field {with_hints(unknown, names)}")
+
+
+def with_hints(unknown: Collection[str], known: Collection[str]) -> str:
+    """The unknown names, each with the known one that is most like it."""
+    alike = {name: difflib.get_close_matches(name, known, n=1) for name in unknown}
+    return ", ".join(repr(name) + (f" (did you mean {near[0]!r}?)" if near else "") for name, near in alike.items())

@@ -9,7 +9,6 @@ outside), so features do not depend on what is read before or after.
 
 import inspect
 import math
-import os
 from functools import lru_cache
 from typing import Any
 
@@ -23,8 +22,8 @@ from transformers.processing_utils import AudioKwargs
 
 from .chunk_plan_mirasol import plan_chunks, sample_ranges
 from .forked_mirasol import one_thread_after_fork
-from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
-from .saving_mirasol import save_whole
+from .keywords_mirasol import refuse_unknown
+from .processor_part_mirasol import ProcessorPartMixin
 
 # Short frames analysed at once: bounds the memory for long clips without changing any number.
 _FRAMES_PER_BLOCK = 8192
@@ -34,7 +33,7 @@ _FRAMES_PER_BLOCK = 8192
 _SAVED_KEYS = {"auto_map", "feature_extractor_type", "padding_side", "processor_class", "return_attention_mask"}
 
 
-class MirasolFeatureExtractor(SequenceFeatureExtractor):
+class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
     """Turn waveforms and chunk windows into log-mel features.
 
     Args:
@@ -74,7 +73,7 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         **kwargs: object,
     ) -> None:
         kwargs.pop("feature_size", None)
-        refuse_unknown("MirasolFeatureExtractor", kwargs, feature_options(type(self)))
+        refuse_unknown(type(self).__name__, kwargs, self.option_names())
         super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         if win_length > n_fft:
             raise ValueError(f"win_length={win_length} must not exceed n_fft={n_fft}")
@@ -89,34 +88,10 @@ class MirasolFeatureExtractor(SequenceFeatureExtractor):
         self.db_offset = db_offset
         self.db_scale = db_scale
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> list[str] | None:
-        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
-        return save_whole(super().save_pretrained, save_directory, push_to_hub, **kwargs)
-
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Loads a saved feature extractor; see the library's method for the arguments.
-
-        Raises:
-            TypeError: for a keyword that neither the options nor the loading know.
-        """
-        check_loading("MirasolFeatureExtractor", kwargs, feature_options(cls))
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-
-    @classmethod
-    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Builds a feature extractor from a dict; options among the keywords go before those of the dict.
-
-        Raises:
-            TypeError: for a misspelt option.
-        """
-        options = feature_options(cls)
-        if not kwargs.get("return_unused_kwargs"):
-            refuse_misspelt("MirasolFeatureExtractor", kwargs, options)
-        given = {name: kwargs.pop(name) for name in list(kwargs) if name in options}
-        return super().from_dict({**feature_extractor_dict, **given}, **kwargs)
+    def option_names(cls) -> set[str]:
+        """Names of what a feature extractor can be built of, and of what stands beside them in saved files."""
+        return (set(inspect.signature(cls).parameters) - {"kwargs"}) | _SAVED_KEYS | {"feature_size"}
 
     def extract_chunks(
         self, waveform: torch.Tensor | npt.NDArray[np.float32], windows: npt.ArrayLike, origin: float = 0.0
@@ -316,8 +291,3 @@ def _mel_filters(n_fft: int, bins: int, low: float, high: float, rate: int) -> t
         mel_scale="slaney",
     )
     return torch.from_numpy(np.asarray(filters, dtype=np.float64))
-
-
-def feature_options(extractor: type) -> set[str]:
-    """Names of what a feature extractor of this class can be built of."""
-    return (set(inspect.signature(extractor).parameters) - {"kwargs"}) | _SAVED_KEYS | {"feature_size"}

@@ -28,7 +28,7 @@ def is_disposable(packet: Any, prefix: int) -> bool:
         packet: `av.Packet`.
         prefix: from `length_bytes`.
     """
-    content = bytes(packet)
+    content = memoryview(packet)  # a view: only the first bytes of each unit are looked at
     slices = 0
     for header in _headers(content, prefix) if prefix else _headers_behind_start_codes(content):
         kind, referred_to = header & 31, header >> 5 & 3
@@ -38,7 +38,7 @@ def is_disposable(packet: Any, prefix: int) -> bool:
     return slices > 0
 
 
-def _headers(content: bytes, prefix: int) -> Iterator[int]:
+def _headers(content: memoryview, prefix: int) -> Iterator[int]:
     """First byte of each unit; one that cannot be left out (0xFF) where lengths do not add up."""
     place = 0
     while place + prefix < len(content):
@@ -49,7 +49,7 @@ def _headers(content: bytes, prefix: int) -> Iterator[int]:
         yield 0xFF
 
 
-def _headers_behind_start_codes(content: bytes) -> Iterator[int]:
+def _headers_behind_start_codes(content: memoryview) -> Iterator[int]:
     """First byte of each unit."""
     for code in _START_CODE.finditer(content):
         yield content[code.end()] if code.end() < len(content) else 0xFF

@@ -4,7 +4,6 @@ Legend: B batch, K chunks, F frames per chunk, C, H, W image, S steps per chunk,
 """
 
 import inspect
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,13 +20,12 @@ from transformers.video_processing_utils import VideoProcessorMixin
 from .chunk_plan_mirasol import ChunkPlan
 from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
 from .demux_mirasol import Progress
-from .feature_extraction_mirasol import feature_options
 from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import LOADING_KEYWORDS, refuse_unknown, tokenizer_keywords
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput
-from .saving_mirasol import save_whole
+from .saving_mirasol import WholeSavingMixin
 from .stream_chunks_mirasol import iter_media_chunks
 from .video_processing_mirasol import MirasolVideoProcessorKwargs, frame_rates, pad_chunks
 
@@ -80,7 +78,7 @@ class _Row:
     audio_mask: torch.Tensor
 
 
-class MirasolProcessor(ProcessorMixin):
+class MirasolProcessor(WholeSavingMixin, ProcessorMixin):
     """Text, video and sound in, model inputs out.
 
     Args:
@@ -125,20 +123,14 @@ class MirasolProcessor(ProcessorMixin):
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         # a pipeline hands over the model's options too, and with `return_unused_kwargs` the caller looks himself
         if not kwargs.get("_from_pipeline") and not kwargs.get("return_unused_kwargs"):
-            parts = (
+            pictures, sound = (
                 loaded.video_processor.valid_kwargs.__annotations__,
-                feature_options(type(loaded.feature_extractor)),
+                loaded.feature_extractor.option_names(),
             )
             own = inspect.signature(cls).parameters
-            known = {*LOADING_KEYWORDS, *own, *parts[0], *parts[1], *tokenizer_keywords(type(loaded.tokenizer))}
+            known = {*LOADING_KEYWORDS, *own, *pictures, *sound, *tokenizer_keywords(type(loaded.tokenizer))}
             refuse_unknown("MirasolProcessor", kwargs, known - {"kwargs"})
         return loaded
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> list[str] | None:
-        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
-        return save_whole(super().save_pretrained, save_directory, push_to_hub, **kwargs)
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
         """Check a part's class; the library's own check of video processors needs torchvision."""

@@ -4,7 +4,6 @@ Legend: B batch, K chunks, F frames per chunk, C, H, W image.
 """
 
 import math
-import os
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from transformers.video_processing_utils import VideoProcessorMixin
 from .chunk_plan_mirasol import ChunkPlan, FloatArray, IntArray, plan_chunks, plan_request
 from .clips_mirasol import PICTURE_SECONDS, FramesClip, open_video, split_videos
 from .forked_mirasol import one_thread_after_fork
-from .keywords_mirasol import check_loading, refuse_misspelt, refuse_unknown
+from .keywords_mirasol import refuse_unknown
 from .media_mirasol import MediaFile
-from .saving_mirasol import save_whole
+from .processor_part_mirasol import ProcessorPartMixin
 
 # what the library writes into saved files beside the options
 _SAVED_KEYS = {"auto_map", "data_format", "image_processor_type", "processor_class", "video_processor_type"}
@@ -36,7 +35,7 @@ class MirasolVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[ca
     chunk_seconds: float | None
 
 
-class MirasolVideoProcessor(VideoProcessorMixin):
+class MirasolVideoProcessor(ProcessorPartMixin, VideoProcessorMixin):
     """Sample, resize, scale and normalise the frames of chunks.
 
     The whole picture is resized to the square of `size`; nothing is cropped, because what happens at the edge of a
@@ -75,36 +74,14 @@ class MirasolVideoProcessor(VideoProcessorMixin):
     image_std = [0.5, 0.5, 0.5]
 
     def __init__(self, **kwargs: Any) -> None:
-        refuse_unknown("MirasolVideoProcessor", kwargs, _options(self))
+        refuse_unknown(type(self).__name__, kwargs, self.option_names())
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> list[str] | None:
-        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
-        return save_whole(super().save_pretrained, save_directory, push_to_hub, **kwargs)
-
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Loads a saved video processor; see the library's method for the arguments.
-
-        Raises:
-            TypeError: for a keyword that neither the options nor the loading know.
-        """
-        check_loading("MirasolVideoProcessor", kwargs, _options(cls))
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-
-    @classmethod
-    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Builds a video processor from a dict; options among the keywords go before those of the dict.
-
-        Raises:
-            TypeError: for a misspelt option.
-        """
-        if not kwargs.get("return_unused_kwargs"):
-            refuse_misspelt("MirasolVideoProcessor", kwargs, _options(cls))
-        return super().from_dict(video_processor_dict, **kwargs)
+    def option_names(cls) -> set[str]:
+        """Names of what a video processor can be built of, and of what stands beside them in saved files."""
+        return {*cls.valid_kwargs.__annotations__, *_SAVED_KEYS}
 
     def normalize_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """Scale and normalise pictures that already have the right size.
@@ -269,11 +246,6 @@ class MirasolVideoProcessor(VideoProcessorMixin):
         mean = torch.as_tensor(self._option("image_mean", kwargs), dtype=torch.float32).view(-1, 1, 1)
         std = torch.as_tensor(self._option("image_std", kwargs), dtype=torch.float32).view(-1, 1, 1)
         return pixels.mul_(factor / std).sub_(mean / std)
-
-
-def _options(processor: Any) -> set[str]:
-    """Names of what a video processor, or its class, can be built of."""
-    return {*processor.valid_kwargs.__annotations__, *_SAVED_KEYS}
 
 
 def frame_rates(video_metadata: Any, count: int) -> list[float | None]:

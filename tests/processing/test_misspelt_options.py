@@ -7,7 +7,6 @@ from transformers import AutoFeatureExtractor, AutoProcessor
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
 from mirasol_hf import MirasolFeatureExtractor, MirasolProcessor, MirasolVideoProcessor
-from mirasol_hf.processing.feature_extraction_mirasol import feature_options
 from mirasol_hf.processing.keywords_mirasol import LOADING_KEYWORDS, refuse_misspelt, tokenizer_keywords
 
 
@@ -73,7 +72,7 @@ def test_options_reach_the_part_they_are_for(random_folder: Path, tmp_path: Path
 def test_no_option_is_another_part_misspelt(random_folder: Path):
     processor = MirasolProcessor.from_pretrained(random_folder)
     video = set(MirasolVideoProcessor.valid_kwargs.__annotations__)
-    sound = feature_options(MirasolFeatureExtractor)
+    sound = MirasolFeatureExtractor.option_names()
     others = LOADING_KEYWORDS | tokenizer_keywords(type(processor.tokenizer)) | {"prompt_template"}
     refuse_misspelt("video", sound | others, video)
     refuse_misspelt("sound", video | others, sound)

@@ -74,30 +74,17 @@ def one_pass(mode: str, folder: str, output: Path) -> None:
 
 def two_steps(folder: str, output: Path) -> None:
     """Two steps of the Trainer over the rows in their order, eight a step in all."""
-    from transformers import AutoModelForMultimodalLM, Seq2SeqTrainingArguments
+    from transformers import AutoModelForMultimodalLM
 
     from mirasol_hf.training.collator import MirasolDataCollator
     from mirasol_hf.training.trainer import MirasolTrainer
-    from tests.training.small_model import small_tokenizer
+    from tests.training.small_model import small_tokenizer, two_steps_arguments
 
-    arguments = Seq2SeqTrainingArguments(
-        output_dir=str(output / "run"),
-        max_steps=2,
-        logging_steps=1,
+    arguments = two_steps_arguments(
+        output,
         per_device_train_batch_size=8 // int(os.environ.get("WORLD_SIZE", 1)),
         save_strategy="no",
-        optim="sgd",
-        learning_rate=0.1,
-        lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        train_sampling_strategy="sequential",
-        ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
         ddp_find_unused_parameters=False,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
     )
     trainer = MirasolTrainer(
         model=AutoModelForMultimodalLM.from_pretrained(folder),

@@ -140,35 +140,22 @@ def adam(folder: str, output: Path) -> dict[str, Any]:
 
 def trainer(folder: str, output: Path) -> dict[str, Any]:
     """Two steps, a checkpoint of weights, generated answers; one process has text where another has a clip."""
-    from transformers import AutoModelForMultimodalLM, Seq2SeqTrainingArguments
+    from transformers import AutoModelForMultimodalLM
 
     from mirasol_hf.training.collator import MirasolDataCollator
     from mirasol_hf.training.trainer import MirasolTrainer
-    from tests.training.small_model import small_tokenizer
+    from tests.training.small_model import small_tokenizer, two_steps_arguments
 
     several = distributed.is_initialized()
     media = ("pixel_values_videos", "input_features")
     rows = [row(name, 3, *(media if index in (1, 2) else ())) for index, name in enumerate(["red", "no", "up", "a"])]
-    arguments = Seq2SeqTrainingArguments(
-        output_dir=str(output / "run"),
-        max_steps=2,
-        logging_steps=1,
+    arguments = two_steps_arguments(
+        output,
         per_device_train_batch_size=1 if several else 2,
         per_device_eval_batch_size=1 if several else 2,
         save_steps=2,
         save_only_model=True,
-        optim="sgd",
-        learning_rate=0.1,
-        lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        train_sampling_strategy="sequential",
         predict_with_generate=True,
-        ddp_backend="gloo" if several else None,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
     )
     found = MirasolTrainer(
         model=load("fsdp", folder) if several else AutoModelForMultimodalLM.from_pretrained(folder),

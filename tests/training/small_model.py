@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Seq2SeqTrainingArguments
 
 from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
 from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
@@ -56,3 +58,24 @@ def small_rows(answers: list[str], num_chunks: int = 3) -> list[dict[str, Any]]:
         }
         for index, answer in enumerate(answers)
     ]
+
+
+def two_steps_arguments(output: Path, **options: Any) -> Seq2SeqTrainingArguments:
+    """Two plain steps over the rows in their order: the same numbers wherever and however they are taken."""
+    return Seq2SeqTrainingArguments(
+        output_dir=str(output / "run"),
+        max_steps=2,
+        logging_steps=1,
+        optim="sgd",
+        learning_rate=0.1,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        train_sampling_strategy="sequential",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
+        **options,
+    )
