@@ -63,14 +63,17 @@ def bench_scaling(
     ragged: Annotated[str, typer.Option(help="Chunks of each clip of a ragged batch; empty for none.")] = "1,7,16",
     flops_only: Annotated[bool, typer.Option("--flops-only", help="Count without weights; time nothing.")] = False,
     dtype: Annotated[str, typer.Option(help="Of weights and media when timing: float32 or bfloat16.")] = "float32",
-    plot: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG (needs matplotlib).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the figures into this PNG; scaling-PRESET.png if none is named.")
+    ] = None,
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw nothing.")] = False,
 ) -> None:
     """Show what more frames cost: parameters, FLOPs by part, seconds and peak memory of each Combiner.
 
     Beside them the plain baseline: the same towers, then all tokens of all chunks in one bidirectional Transformer as
     deep as Combiner and time model together.
     """
-    from mirasol_hf.cli.scaling import Scaling, report
+    from mirasol_hf.cli.scaling import Scaling, default_plot, report
 
     scaling = Scaling(
         preset,
@@ -82,7 +85,9 @@ def bench_scaling(
         _words(encoders),
         _numbers("--ragged", ragged),
     )
-    report(scaling, plot)
+    if plot is not None and no_plot:
+        raise ValueError(f"--plot {plot} and --no-plot contradict each other")
+    report(scaling, None if no_plot else plot or default_plot(preset))
 
 
 @bench.command("decode")

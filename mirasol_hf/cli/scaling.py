@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mirasol_hf.cli.plot_file import check_plot_file
+from mirasol_hf.cli.plot_file import can_plot, check_plot_file
 from mirasol_hf.cli.scaling_models import (
     COMBINERS,
     ENCODERS,
@@ -83,7 +83,7 @@ class Scaling:
 
 
 def report(scaling: Scaling, plot: Path | None = None) -> None:
-    """Measures, prints the tables, draws the plot if one is wanted, and ends with one JSON line."""
+    """Measures, prints the tables, draws the plot if a file is named for it, and ends with one JSON line."""
     if plot is not None:
         check_plot_file(plot)
     print(
@@ -98,6 +98,8 @@ def report(scaling: Scaling, plot: Path | None = None) -> None:
     if plot is not None:
         draw(rows, scaling, plot)
         print(f"plot: {plot}")
+    elif not can_plot():
+        print("no plot: it needs matplotlib, pip install 'mirasol_hf[plots]'")
     facts = {
         **environment(),
         **({"device": "meta (nothing timed)"} if scaling.flops_only else {"dtype": scaling.dtype}),
@@ -111,6 +113,11 @@ def report(scaling: Scaling, plot: Path | None = None) -> None:
         "ragged": ragged,
     }
     print(json.dumps({"benchmark": "scaling", **figures, **facts}))
+
+
+def default_plot(preset: str) -> Path | None:
+    """The file in the current folder that is drawn if none is named; without matplotlib none is."""
+    return Path(f"scaling-{preset}.png") if can_plot() else None
 
 
 def measure_rows(scaling: Scaling) -> Iterator[Row]:

@@ -152,12 +152,25 @@ def test_command_ends_with_one_json_line(mirasol, tmp_path) -> None:
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_plot_is_drawn_unless_it_cannot_or_shall_not(mirasol, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("bench", "scaling", "--flops-only", "--frames", "8,16", "--streamed", "", "--encoders", "plain")
+    assert "plot: " not in mirasol(*command, "--no-plot").out
+    assert list(tmp_path.iterdir()) == []
+    assert "\nplot: scaling-tiny.png\n" in mirasol(*command).out
+    assert (tmp_path / "scaling-tiny.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "mirasol_hf[plots]" in mirasol(*command).out
+
+
 def test_what_cannot_be_built_is_a_row_that_says_so(mirasol, monkeypatch) -> None:
     def refuse(config: Any) -> None:
         raise ValueError("m is larger than the tokens")
 
     monkeypatch.setattr(scaling_models, "MediaEncoder", refuse)
-    ran = mirasol("bench", "scaling", "--flops-only", "--frames", "32", "--streamed", "", "--encoders", "ttm,plain")
+    ran = mirasol(
+        "bench", "scaling", "--flops-only", "--frames", "32", "--streamed", "", "--encoders", "ttm,plain", "--no-plot"
+    )
     rows = {row["encoder"]: row for row in json.loads(ran.out.splitlines()[-1])["rows"]}
     assert rows["ttm"]["unavailable"] == "m is larger than the tokens"
     assert rows["plain"]["total_flops"] > 0
@@ -174,7 +187,7 @@ def test_worker_measures_time_and_memory(streamed: bool) -> None:
 
 @pytest.mark.slow
 def test_command_times_in_fresh_processes(mirasol) -> None:
-    ran = mirasol("bench", "scaling", "--frames", "32", "--streamed", "64", "--ragged", "1,2")
+    ran = mirasol("bench", "scaling", "--frames", "32", "--streamed", "64", "--ragged", "1,2", "--no-plot")
     result = json.loads(ran.out.splitlines()[-1])
     assert all(row["seconds"] > 0 and row["peak_mib"] > 0 for row in result["rows"])
     assert all(row["batch_seconds_against_singles"] > 0 for row in result["ragged"])
@@ -216,6 +229,7 @@ def test_bad_options_are_refused(refused, monkeypatch, tmp_path) -> None:
     assert "'timing' is not known; expected one of import, answer" in refused("bench", "timing")
     assert "absent" in refused("bench", "scaling", "--plot", tmp_path / "absent" / "a.png")
     assert ".png" in refused("bench", "scaling", "--plot", tmp_path / "a.txt")
+    assert "--no-plot" in refused("bench", "scaling", "--plot", tmp_path / "a.png", "--no-plot")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "mirasol_hf[plots]" in refused("bench", "scaling", "--plot", tmp_path / "a.png")
 
