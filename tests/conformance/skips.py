@@ -163,7 +163,6 @@ PIPELINES = (
 
 SKIPS = (*ACCELERATOR, *TORCHVISION, *EXPERTS, *OTHER_MODELS, *PROCESSORS, *PIPELINES)
 
-MEDIA_TOO = "the same comparison on batches with media; of text alone the towers get no gradient to keep a state of"
 
 OVERRIDES = (
     Override(
@@ -181,8 +180,6 @@ OVERRIDES = (
         "test_override_instance_attributes_does_not_affect_other_instances",
         "the library's test is for sizes that are dicts and skips its own `SizeDict`, which ours are",
     ),
-    Override("FSDPTest", "test_fsdp2_plan_vs_ddp_0_untied", MEDIA_TOO),
-    Override("FSDPTest", "test_fsdp2_plan_vs_ddp_1_tied", MEDIA_TOO),
     Override(
         "ProcessorTest",
         "test_apply_chat_template_decoded_video_0",

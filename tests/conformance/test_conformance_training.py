@@ -7,7 +7,6 @@ from transformers_tests import test_fsdp_mixin, test_tensor_parallel_mixin
 from transformers_tests.test_training_mixin import TrainingTesterMixin
 
 from mirasol_hf import MirasolForConditionalGeneration, MirasolModel
-from tests.conformance import training_with_media
 from tests.conformance.model_testers import MirasolModelTester
 
 pytestmark = pytest.mark.slow
@@ -37,9 +36,3 @@ class TensorParallelTest(WholeModel, test_tensor_parallel_mixin.TensorParallelTe
 class FSDPTest(WholeModel, test_fsdp_mixin.FSDPTesterMixin, unittest.TestCase):
     def _skip_if_insufficient_devices(self, world_size):
         """Processes on the CPU need no core each."""
-
-    def test_fsdp2_plan_vs_ddp_0_untied(self):
-        self._run_fsdp2_distributed_test("plan_vs_ddp_untied", training_with_media.plan_vs_ddp, False)
-
-    def test_fsdp2_plan_vs_ddp_1_tied(self):
-        self._run_fsdp2_distributed_test("plan_vs_ddp_tied", training_with_media.plan_vs_ddp, True)
