@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.utils.generic import TransformersKwargs
 
 from .strict_config_mirasol import with_hints
@@ -54,6 +55,29 @@ def check_labels(
             f"inputs_embeds [B, L, D], for them to be the labels of"
         )
     _expect(labels.shape == text.shape[:2], "labels", labels, f"[B, L] = {list(text.shape[:2])} of {name}")
+
+
+def check_input_ids(input_ids: torch.Tensor) -> None:
+    """Tokens are integers [B, L], L at least 1."""
+    _expect(input_ids.ndim == 2 and input_ids.shape[1] > 0, "input_ids", input_ids, "[B, L] with at least 1 token")
+    if input_ids.is_floating_point():
+        raise TypeError(f"input_ids has dtype {input_ids.dtype}; expected integers")
+
+
+def embed_tokens(table: nn.Module, input_ids: torch.Tensor, vocab_size: int) -> torch.Tensor:
+    """[B, L] → [B, L, D] by the embedding table.
+
+    Raises:
+        ValueError: a token that is no row of the table. Where no look-up can fail (on a GPU, in a compiled program)
+            nothing is raised here, as in the library's own models.
+    """
+    try:
+        return table(input_ids)
+    except IndexError as error:
+        wrong = input_ids[(input_ids < 0) | (input_ids >= vocab_size)].unique().tolist()
+        raise ValueError(
+            f"input_ids holds {wrong}; expected 0 to {vocab_size - 1} by text_config.vocab_size"
+        ) from error
 
 
 def check_pixel_values(pixels: torch.Tensor, config: Any) -> None:

@@ -26,7 +26,13 @@ from .combiner_mirasol import MirasolCombiner
 from .configuration_mirasol import MirasolConfig
 from .distributed_mirasol import gathers_weights, runs_every_part
 from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
-from .input_checks_mirasol import check_arguments, check_labels, check_text_against_media, check_text_length
+from .input_checks_mirasol import (
+    check_arguments,
+    check_input_ids,
+    check_labels,
+    check_text_against_media,
+    check_text_length,
+)
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
 from .media_cache_mirasol import feature_limit, latest_features
 from .media_encoding_mirasol import MirasolMediaEncoding
@@ -238,6 +244,8 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
             `logits` [B, L, V]; with `labels` also `loss` and, as far as their weights are not 0 and media are given
             as raw tensors, `text_loss`, `latent_loss`, `video_reconstruction_loss`, `audio_reconstruction_loss`.
         """
+        if input_ids is not None:
+            check_input_ids(input_ids)
         check_labels(labels, input_ids, inputs_embeds)
         text = input_ids if input_ids is not None else inputs_embeds
         if text is not None and position_ids is None:  # given positions may restart in a row that packs several texts

@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_mirasol import MirasolRotaryEmbedding, Rotary, eager_attention_forward, rotate
 from .base_mirasol import MirasolPreTrainedModel
 from .configuration_mirasol import MirasolTextConfig
+from .input_checks_mirasol import check_input_ids, embed_tokens
 from .text_cache_mirasol import MirasolDynamicCache, has_media, keep_media, media_part
 
 
@@ -244,8 +245,10 @@ class MirasolTextModel(MirasolPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
+        if input_ids is not None:
+            check_input_ids(input_ids)
+            inputs_embeds = embed_tokens(self.embed_tokens, input_ids, self.config.vocab_size)
+        assert inputs_embeds is not None
         if use_cache and past_key_values is None:
             past_key_values = MirasolDynamicCache(config=self.config)
         media_attention_mask = self.remember_media(past_key_values, media_hidden_states, media_attention_mask)

@@ -93,3 +93,20 @@ def test_sound_for_a_model_without(media: Media, prompts: torch.Tensor) -> None:
         ValueError, match=r"input_features was given, but this model has no audio tower \(audio_config"
     ):
         silent(input_ids=prompts, input_features=media(2, 3)["input_features"])
+
+
+@pytest.mark.parametrize("token", [-100, 10**6])
+def test_tokens_beyond_the_vocabulary(model: Any, prompts: torch.Tensor, token: int) -> None:
+    vocab_size = model.config.text_config.vocab_size
+    for call in (model, model.generate):
+        with pytest.raises(ValueError, match=rf"input_ids holds \[{token}\]; expected 0 to {vocab_size - 1}"):
+            call(input_ids=prompts.clone().index_fill_(1, torch.tensor([1]), token))
+
+
+def test_tokens_that_are_none(model: Any, prompts: torch.Tensor) -> None:
+    with pytest.raises(TypeError, match=r"input_ids has dtype torch.float32; expected integers"):
+        model(input_ids=prompts.float())
+    with pytest.raises(ValueError, match=r"input_ids has shape \(2, 0\); expected \[B, L\] with at least 1 token"):
+        model(input_ids=prompts[:2, :0])
+    with pytest.raises(ValueError, match=r"input_ids has shape \(5,\)"):
+        model(input_ids=prompts[0, :5])
