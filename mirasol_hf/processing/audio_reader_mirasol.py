@@ -14,15 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .clock_mirasol import KnownClock
-from .demux_mirasol import (
-    AudioIndex,
-    add_problem,
-    decode_packet,
-    open_container,
-    packets,
-    prepare_codec,
-    stream_at,
-)
+from .demux_mirasol import add_problem, decode_packet, open_container, packets, prepare_codec, stream_at
+from .media_index_mirasol import AudioIndex
 from .media_limits_mirasol import MediaLimits
 from .media_source_mirasol import MediaSource
 

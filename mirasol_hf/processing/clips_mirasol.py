@@ -14,8 +14,8 @@ from PIL import Image
 
 from .audio_reader_mirasol import Samples, resample_array
 from .chunk_plan_mirasol import ChunkPlan, FloatArray, pick_frames, sample_ranges
-from .demux_mirasol import Progress
 from .feature_extraction_mirasol import check_waveform
+from .media_index_mirasol import Progress
 from .media_limits_mirasol import MediaLimits
 from .media_mirasol import MediaFile
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from .audio_reader_mirasol import AudioReader, Samples
 from .chunk_plan_mirasol import ChunkPlan, sample_ranges
-from .demux_mirasol import FloatArray, Progress, add_problem, index_media
+from .demux_mirasol import add_problem
+from .media_index_mirasol import FloatArray, Progress, index_media
 from .media_limits_mirasol import MediaError, MediaLimits, MediaWarning
 from .media_source_mirasol import MediaInput, MediaSource
 from .picture_mirasol import Pictures, orientation

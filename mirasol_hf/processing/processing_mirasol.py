@@ -19,9 +19,9 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .chunk_plan_mirasol import ChunkPlan
 from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
-from .demux_mirasol import Progress
 from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import LOADING_KEYWORDS, refuse_unknown, tokenizer_keywords
+from .media_index_mirasol import Progress
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput

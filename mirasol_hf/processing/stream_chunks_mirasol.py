@@ -21,21 +21,16 @@ from .box_scan_mirasol import check_boxes
 from .clock_mirasol import ContinuousClock
 from .demux_mirasol import (
     JUMP,
-    AudioIndex,
-    MediaIndex,
-    VideoIndex,
     add_problem,
-    check_expansion,
     choose_streams,
-    clock_origin,
     decode_packet,
     in_decoding_order,
     is_cut,
-    note_missing_end,
     open_stream,
     packets,
     prepare_codec,
 )
+from .media_index_mirasol import AudioIndex, MediaIndex, VideoIndex, check_expansion, clock_origin, note_missing_end
 from .media_limits_mirasol import MediaError, MediaLimits, MediaWarning
 from .media_source_mirasol import MediaInput, MediaSource
 from .stream_feeds_mirasol import AudioFeed, VideoFeed, Windows

@@ -4,21 +4,18 @@ Legend: F frames per chunk, H, W image.
 """
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 from .audio_reader_mirasol import PREROLL_SECONDS, Samples, SoundRun, finite_samples, join_pieces, on_grid
 from .chunk_plan_mirasol import SAME_INSTANT, ChunkPlan, plan_chunks, sample_ranges
-from .demux_mirasol import ShownTimes, packet_tick, usual_duration
+from .demux_mirasol import REORDERED_FRAMES, ShownTimes, packet_tick
+from .media_index_mirasol import PacketDurations
 from .picture_mirasol import Pictures, rgb_picture
 
-# Pictures are stored out of order by this many at most.
-_REORDERED_FRAMES = 32
 _REORDERED_SECONDS = 1.0
-# Different durations of packets that are counted.
-_DURATIONS = 4096
 # Compressed pictures before the start that are held until it is clear that none of them is needed.
 _HELD_BYTES = 2**26
 
@@ -73,7 +70,7 @@ class VideoFeed:
         self.rate = float(stream.average_rate or stream.guessed_rate or 25)
         self.first: int | None = None
         self.last = (0, 0)
-        self.durations: Counter[int] = Counter()
+        self.durations = PacketDurations()
         self.shown_times = ShownTimes() if in_order else None
         self.packets = self.untimed = self.frames = self.idle = 0
         self.settled = self.gone = False
@@ -100,8 +97,7 @@ class VideoFeed:
         pts = packet_tick(packet, self.shown_times is not None)
         duration = max(packet.duration or 0, 0)
         self.packets += 1
-        if len(self.durations) < _DURATIONS or duration in self.durations:
-            self.durations[duration] += 1
+        self.durations.note(duration)
         self.untimed += pts is None
         if pts is None or packet.is_discard:
             self.settled = self.settled or pts is None
@@ -110,7 +106,7 @@ class VideoFeed:
         self.first = pts if self.first is None else min(self.first, pts)
         # Decoding times ascend and no picture is shown before it is decoded.
         reached = packet.dts is not None and packet.dts >= self.first
-        self.settled = self.settled or reached or self.packets >= _REORDERED_FRAMES
+        self.settled = self.settled or reached or self.packets >= REORDERED_FRAMES
 
     def ready(self, packet: Any) -> list[Any]:
         """Packets to decode now that this one has come: none before the key frame from which the start is reached."""
@@ -149,7 +145,7 @@ class VideoFeed:
         if not self.timed:
             return self.packets / self.rate
         pts, duration = self.last
-        usual = usual_duration(self.durations)
+        usual = self.durations.usual()
         if not duration and not guess:
             return math.inf
         return self.seconds(pts + (duration or usual)) + (0.0 if duration or usual else self.step or 0.04)

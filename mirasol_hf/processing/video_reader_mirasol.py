@@ -12,19 +12,9 @@ import numpy as np
 
 from .chunk_plan_mirasol import pick_frames
 from .clock_mirasol import KnownClock
-from .demux_mirasol import (
-    FloatArray,
-    Progress,
-    ShownTimes,
-    VideoIndex,
-    add_problem,
-    decode_packet,
-    open_container,
-    packets,
-    prepare_codec,
-    stream_at,
-)
+from .demux_mirasol import ShownTimes, add_problem, decode_packet, open_container, packets, prepare_codec, stream_at
 from .h264_packets_mirasol import is_disposable, length_bytes
+from .media_index_mirasol import FloatArray, Progress, VideoIndex
 from .media_limits_mirasol import MediaLimits
 from .media_source_mirasol import MediaSource
 from .picture_mirasol import Pictures, rgb_picture

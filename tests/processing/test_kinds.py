@@ -14,7 +14,8 @@ from media_maker import CORNERS, KINDS, QUIET_X265, picture, write_kinds, write_
 
 from mirasol_hf.processing.chunk_plan_mirasol import plan_chunks
 from mirasol_hf.processing.clock_mirasol import KnownClock
-from mirasol_hf.processing.demux_mirasol import index_media, packets
+from mirasol_hf.processing.demux_mirasol import packets
+from mirasol_hf.processing.media_index_mirasol import index_media
 from mirasol_hf.processing.media_limits_mirasol import MediaLimits
 from mirasol_hf.processing.media_mirasol import MediaFile, probe_media, read_media
 from mirasol_hf.processing.media_source_mirasol import MediaSource
