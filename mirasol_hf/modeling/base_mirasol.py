@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from .attention_mirasol import MirasolEncoderLayer
@@ -28,6 +28,11 @@ class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
     _can_compile_fullgraph = True
     # loss heads serve training only: a checkpoint with others than the configuration asks for still loads
     _keys_to_ignore_on_load_unexpected = [r"loss_heads\."]
+
+    def __init__(self, config: PreTrainedConfig, *inputs: Any, **kwargs: Any) -> None:
+        # again: fields may have been set one by one since the configuration was made
+        config.validate()
+        super().__init__(config, *inputs, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -41,6 +41,11 @@ def _require_even_heads(config: PreTrainedConfig, section: str, head_dim: int) -
         )
 
 
+def _are_integers(values: Any, count: int) -> bool:
+    """Whether a field holds `count` whole numbers; the library checks types no deeper than the field itself."""
+    return isinstance(values, (list, tuple)) and len(values) == count and all(type(value) is int for value in values)
+
+
 def _require_share(config: PreTrainedConfig, section: str, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(config, name) < 1:
@@ -115,8 +120,10 @@ class MirasolVideoConfig(_MirasolSectionConfig):
                 f"and tube_offsets ({len(self.tube_offsets)}) must have one triple for each tube, and at least one"
             )
         for name in ("tube_kernels", "tube_strides", "tube_offsets"):
-            if any(len(triple) != 3 for triple in getattr(self, name)):
-                raise ValueError(f"{self.section}.{name}={getattr(self, name)} must be (time, height, width) triples")
+            if not all(_are_integers(triple, 3) for triple in getattr(self, name)):
+                raise ValueError(
+                    f"{self.section}.{name}={getattr(self, name)} must be (time, height, width) triples of integers"
+                )
         extent = (self.num_frames, self.image_size, self.image_size)
         names = ("num_frames", "image_size", "image_size")
         for kernel, stride, offset in zip(self.tube_kernels, self.tube_strides, self.tube_offsets, strict=True):
@@ -241,7 +248,7 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
 
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
-        _require_positive(self, self.section, "hidden_size", "intermediate_size")
+        _require_positive(self, self.section, "hidden_size", "intermediate_size", "max_position_embeddings")
         _require_share(self, self.section, "dropout", "attention_dropout")
         if self.type != "ttm" or self.processing_unit == "transformer":
             _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
@@ -314,7 +321,7 @@ class MirasolTimeConfig(_MirasolSectionConfig):
     max_position_embeddings: int = 65_536
 
     def validate_architecture(self) -> None:
-        _require_positive(self, self.section, "num_hidden_layers", "intermediate_size")
+        _require_positive(self, self.section, "num_hidden_layers", "intermediate_size", "max_position_embeddings")
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         _require_even_heads(self, self.section, self.hidden_size // self.num_attention_heads)
         if self.attention_window is not None and self.attention_window < 1:
@@ -517,6 +524,8 @@ class MirasolConfig(MirasolStrictConfig):
             section = getattr(self, name)
             if not isinstance(section, PreTrainedConfig) and not (name == "audio_config" and section is None):
                 raise ValueError(f"{name} must be a dict or a configuration, got {section!r}")
+            if section is not None:
+                section.validate_architecture()  # its fields may have been set since it was made
         self._check_last_outputs()
 
     def _check_last_outputs(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from mirasol_hf.modeling.configuration_mirasol import MirasolConfig, MirasolTextConfig, MirasolVideoConfig
+from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
 from tests.modeling.small_models import SMALL, small_config
 
 
@@ -78,6 +79,10 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"time_config": {"attention_window": 0}}, ("attention_window=0", "num_output_tokens")),
     ({"time_config": {"attention_window": -1}}, ("attention_window=-1", "num_output_tokens")),
+    *(
+        ({section: {"max_position_embeddings": 0}}, (f"{section}.max_position_embeddings=0",))
+        for section in ("combiner_config", "time_config", "text_config")
+    ),
     ({"time_config": {"mask_ratio": 1.0}}, ("time_config.mask_ratio=1.0",)),
     (
         {"combiner_config": {"output_tokens": "last", "num_output_tokens": 17}},
@@ -121,6 +126,26 @@ def test_bad_values_name_both_fields(sections: dict[str, Any], names: tuple[str,
         small_config(**sections)
     assert all(name in str(error.value) for name in names), error.value
     assert isinstance(error.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize(("sections", "names"), BAD)
+def test_bad_values_set_later_are_refused_by_the_model(sections: dict[str, Any], names: tuple[str, ...]) -> None:
+    config = small_config()
+    for name, value in sections.items():
+        target, fields = (getattr(config, name), value) if isinstance(value, dict) else (config, {name: value})
+        for field, content in fields.items():
+            setattr(target, field, content)
+    with pytest.raises(StrictDataclassClassValidationError) as error:
+        MirasolForConditionalGeneration(config)
+    assert all(name in str(error.value) for name in names), error.value
+
+
+@pytest.mark.parametrize("size", [8.0, 4.5, True, "8", None])
+@pytest.mark.parametrize("field", ["tube_kernels", "tube_strides", "tube_offsets"])
+def test_tubes_are_triples_of_integers(field: str, size: Any) -> None:
+    for triples in (((1, size, 8), (4, 4, 4)), (8, 4)):
+        with pytest.raises(StrictDataclassClassValidationError, match=rf"video_config.{field}=.*integers"):
+            small_config(video_config={field: triples})
 
 
 def test_misspelt_fields_are_refused() -> None:
