@@ -67,11 +67,13 @@ class MirasolLossHeads(nn.Module):
             target = combined_features[:, 1:].detach()
             errors["latent_loss"] = latent_error(self.latent_head(known), target, self.latent_loss)
         if self.video_head is not None and pixel_values_videos is not None:
+            name = "video_reconstruction_loss"
             target = downsized_video(pixel_values_videos[:, 1:], self.video_size)
-            errors["video_reconstruction_loss"] = reconstruction_error(self.video_head(known), target)
+            errors[name] = reconstruction_error(self.video_head(known), target, counted[name])
         if self.audio_head is not None and input_features is not None:
+            name = "audio_reconstruction_loss"
             target = nn.functional.adaptive_avg_pool2d(input_features[:, 1:].float(), self.audio_size).flatten(2)
-            errors["audio_reconstruction_loss"] = reconstruction_error(self.audio_head(known), target)
+            errors[name] = reconstruction_error(self.audio_head(known), target, counted[name])
         totals = num_chunks_in_batch or {}
         return {name: masked_mean(error, counted[name], totals.get(name)) for name, error in errors.items()}
 
@@ -121,9 +123,14 @@ def latent_error(predicted: torch.Tensor, target: torch.Tensor, kind: str) -> to
     return (predicted - target).pow(2).mean((-1, -2))
 
 
-def reconstruction_error(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """[B, K−1, m, part] against [B, K−1, size] → squared error [B, K−1]."""
+def reconstruction_error(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """[B, K−1, m, part] against [B, K−1, size] → squared error [B, K−1], to be counted where `mask` [B, K−1] is set.
+
+    What stands in an absent chunk may be anything: a NaN there would reach the gradients even though its error is not
+    counted.
+    """
     flat = predicted.float().flatten(2)[..., : target.shape[-1]]
+    target = target.where(mask[..., None], 0)
     return (flat - target).pow(2).mean(-1)
 
 
@@ -136,6 +143,4 @@ def downsized_video(pixel_values_videos: torch.Tensor, size: tuple[int, int, int
 
 def masked_mean(error: torch.Tensor, mask: torch.Tensor, total: torch.Tensor | None = None) -> torch.Tensor:
     """Sum of `error` [B, K−1] where `mask` is set, by `total` or by how many are set; 0 where none is."""
-    # where, not a product: what stands in an absent chunk may be anything
-    kept = torch.where(mask, error, error.new_zeros(()))
-    return kept.sum() / (mask.sum() if total is None else total).clamp(min=1)
+    return error.where(mask, 0).sum() / (mask.sum() if total is None else total).clamp(min=1)

@@ -24,7 +24,7 @@ from .audio_tower_mirasol import MirasolAudioModel
 from .base_mirasol import MirasolPreTrainedModel
 from .combiner_mirasol import MirasolCombiner
 from .configuration_mirasol import MirasolConfig
-from .distributed_mirasol import gathers_weights, runs_every_part
+from .distributed_mirasol import gathers_weights, no_part_of, runs_every_part
 from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
 from .input_checks_mirasol import (
     check_arguments,
@@ -303,26 +303,30 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         accumulated batch. So are the media losses with `num_chunks_in_batch`; without it a Trainer that sums
         over micro-batches would count each in full, so they take the share of the labels.
         """
-        counted = {**kwargs}
-        if counted.get("num_items_in_batch") is None:
-            targets = labels[:, 1:] if counted.get("shift_labels") is None else counted["shift_labels"]
-            counted["num_items_in_batch"] = (targets != -100).sum().clamp(min=1)
-        vocab_size = self.config.text_config.vocab_size
-        losses = {"text_loss": self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **counted)}
+        losses = {}
+        if self.config.text_loss_weight > 0:
+            losses["text_loss"] = self.text_loss(logits, labels, **kwargs)
         if outputs.combined_features is not None:
             losses.update(self.media_losses(outputs, raw, num_chunks_in_batch))
         share: torch.Tensor | float = 1.0
         items = kwargs.get("num_items_in_batch")
         if items is not None and num_chunks_in_batch is None:
             share = (labels[:, 1:] != -100).sum() / items
-        weighted = [
-            (1.0 if name == "text_loss" else share) * getattr(self.config, f"{name}_weight") * value
-            for name, value in losses.items()
-        ]
-        loss = torch.stack([value.float() for value in weighted]).sum()
+        loss = no_part_of(logits).float()  # so that there is always something to differentiate
+        for name, value in losses.items():
+            weight = getattr(self.config, f"{name}_weight") * (1.0 if name == "text_loss" else share)
+            loss = loss + weight * value.float()
         if outputs.media_hidden_states is not None and runs_every_part(self):
             loss = loss + self.loss_heads.run_unused(outputs.media_hidden_states, losses)
         return {"loss": loss, **losses}
+
+    def text_loss(self, logits: torch.Tensor, labels: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Cross-entropy over the labels that are not -100; 0 where none is."""
+        if kwargs.get("num_items_in_batch") is None:
+            targets = labels[:, 1:] if kwargs.get("shift_labels") is None else kwargs["shift_labels"]
+            kwargs["num_items_in_batch"] = (targets != -100).sum().clamp(min=1)
+        vocab_size = self.config.text_config.vocab_size
+        return self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
 
     def media_losses(
         self,
@@ -333,8 +337,6 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         combined, states = outputs.combined_features, outputs.media_hidden_states
         assert combined is not None and states is not None
         shape = combined.shape[:2]
-        if shape[1] < 2:
-            return {}
         present = []
         for media_name, mask_name in (("pixel_values_videos", "video_mask"), ("input_features", "audio_mask")):
             mask = raw[mask_name]

@@ -117,7 +117,7 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
             )
         finally:
             self.label_smoother = smoother
-        if smoother is not None:
+        if smoother is not None and self.model.config.text_loss_weight > 0:
             loss = loss + self._smoothing(smoother, outputs, inputs["labels"], num_items_in_batch)
         if model.training:
             self._note_losses(outputs)

@@ -152,6 +152,45 @@ def test_losses_are_means_over_what_is_present(
         assert outputs[name].item() == pytest.approx(expected, rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("combiner", [{}, {"context": "causal"}, {"type": "ttm"}])
+def test_what_stands_in_absent_chunks_reaches_no_gradient(
+    media: Media, prompts: torch.Tensor, combiner: dict[str, Any], value: float
+) -> None:
+    batch, model = media(2, 4), build(combiner_config=combiner)
+    batch["video_mask"][0, 1:] = batch["audio_mask"][0, 1:] = 0
+    batch["video_mask"][1, 2] = batch["audio_mask"][1, 3] = 0
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        model(input_ids=prompts, **batch, labels=labelled(prompts)).loss.backward()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    expected = gradients()
+    for name, mask in (("pixel_values_videos", "video_mask"), ("input_features", "audio_mask")):
+        batch[name][batch[mask] == 0] = value
+    torch.testing.assert_close(gradients(), expected)
+
+
+def test_without_a_next_chunk_the_media_losses_are_zero(model: Any, media: Media, prompts: torch.Tensor) -> None:
+    """As in a batch whose clips are padded: how far a clip is padded says nothing."""
+    outputs = model(input_ids=prompts, **media(2, 1), labels=labelled(prompts))
+    assert [outputs[name].item() for name in NAMES[1:]] == [0, 0, 0]
+    torch.testing.assert_close(outputs.loss, outputs.text_loss)
+    outputs.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_without_the_text_loss_the_rest_is_as_before(media: Media, prompts: torch.Tensor) -> None:
+    model = build(text_loss_weight=0.0)
+    outputs = model(input_ids=prompts, **media(), labels=labelled(prompts))
+    assert outputs.text_loss is None
+    torch.testing.assert_close(outputs.loss, sum(outputs[name] for name in NAMES[1:]))
+    # a text without media then has nothing to learn from, but a training step does not fail
+    model(input_ids=prompts, labels=labelled(prompts)).loss.backward()
+    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
 def test_targets_receive_no_gradient(media: Media, prompts: torch.Tensor) -> None:
     # with nothing but the latent loss and two chunks, the second chunk is only ever a target
     model = build(text_loss_weight=0.0, video_reconstruction_loss_weight=0.0, audio_reconstruction_loss_weight=0.0)
