@@ -4,7 +4,8 @@
 Shape legend: C width, H heads, D head width.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -85,6 +86,16 @@ def without_prefixes(name: str) -> str:
     return name
 
 
+def named_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays or torch tensors by their names without prefixes."""
+    return {without_prefixes(name): to_array(array) for name, array in arrays.items()}
+
+
+def to_array(array: Any) -> np.ndarray:
+    """A NumPy array of what may be a torch tensor, of any dtype and on any device."""
+    return array.detach().float().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+
+
 def check_present(named: dict[str, np.ndarray], expected: list[str]) -> None:
     """Raises ValueError that names what is missing."""
     missing = [name for name in expected if name not in named]
@@ -97,7 +108,7 @@ def load_arrays(module: torch.nn.Module, table: list[Key], named: dict[str, np.n
     tensors = module.state_dict()
     for key in table:
         array, target = named[key.flax], tensors[key.torch]
-        wanted = to_flax_layout(target.float().cpu().numpy(), key).shape
+        wanted = to_flax_layout(to_array(target), key).shape
         if array.shape != wanted:
             raise ValueError(f"{key.flax} has shape {array.shape}; the sizes of the module make it {wanted}")
         tensors[key.torch] = torch.tensor(to_torch_layout(array.astype(np.float32), key).copy())

@@ -16,14 +16,33 @@ from mirasol_hf.conversion.flax_keys import (
     check_present,
     load_arrays,
     mlp_keys,
+    named_arrays,
     norm_keys,
+    to_array,
     to_flax_layout,
-    without_prefixes,
 )
 from mirasol_hf.modeling.configuration_mirasol import MirasolCombinerConfig
 from mirasol_hf.modeling.token_turing_machine_mirasol import LATENT_QUERY_HEADS, MirasolTokenTuringMachine
 
 OFFICIAL_MODES = {"TL": "tl", "TL-MHA": "tl_mha", "TL-AddErase": "tl_add_erase"}
+
+
+def own_mode(memory_mode: str) -> str:
+    """A mode's name here, from either spelling; case, hyphens and underscores do not matter.
+
+    Raises:
+        ValueError: the mode is not known. The official code would run it, summarising nothing.
+    """
+    for official, own in OFFICIAL_MODES.items():
+        if letters(memory_mode) == letters(official):
+            return own
+    known = ", ".join(map(repr, (*OFFICIAL_MODES.values(), *OFFICIAL_MODES)))
+    raise ValueError(f"memory_mode={memory_mode!r}; expected one of {known}")
+
+
+def letters(name: str) -> str:
+    """A name in small letters alone."""
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def summary_keys(memory_mode: str, index: int, torch_name: str) -> list[Key]:
@@ -109,19 +128,20 @@ def token_turing_machine_from_flax(
     """Builds a Token Turing Machine from the arrays of an official checkpoint.
 
     Args:
-        arrays: `{name: array}` with official names, with or without `params/` and `unit_function/` before them.
+        arrays: `{name: array}` with official names, with or without `params/` and `unit_function/` before them; NumPy
+            arrays, torch tensors or what NumPy takes as arrays.
         memory_size, process_size, processing_unit, num_layers, num_heads, mlp_dim, use_positional_embedding: the
             official arguments.
-        memory_mode: `"tl"`, `"tl_mha"` or `"tl_add_erase"`, or the official spelling of these.
+        memory_mode: `"tl"`, `"tl_mha"` or `"tl_add_erase"`, or the official `"TL"`, `"TL-MHA"`, `"TL-AddErase"`.
 
     Returns:
         The module that the Combiner uses, in evaluation mode.
 
     Raises:
-        ValueError: names that are missing or unexpected, or an array whose shape does not fit the arguments.
+        ValueError: names that are missing or unexpected, an array whose shape does not fit the arguments, or arguments
+            that no Combiner can have.
     """
-    named = {without_prefixes(name): np.asarray(array) for name, array in arrays.items()}
-    mode = OFFICIAL_MODES.get(memory_mode, memory_mode)
+    named, mode = named_arrays(arrays), own_mode(memory_mode)
     width_key = "TokenLearnerMHA_0/tokens" if mode == "tl_mha" else "TokenLearnerModuleV11_0/LayerNorm_0/scale"
     check_present(named, [width_key])
     config = MirasolCombinerConfig(
@@ -153,6 +173,6 @@ def token_turing_machine_to_flax(machine: MirasolTokenTuringMachine, prefix: str
     """The arrays of a machine under their official names, each with `prefix` before it."""
     tensors = machine.state_dict()
     return {
-        prefix + key.flax: to_flax_layout(tensors[key.torch].float().cpu().numpy(), key).copy()
+        prefix + key.flax: to_flax_layout(to_array(tensors[key.torch]), key).copy()
         for key in key_table(machine.config)
     }

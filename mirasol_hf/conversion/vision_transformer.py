@@ -17,7 +17,7 @@ from mirasol_hf.conversion.flax_keys import (
     block_keys,
     check_present,
     load_arrays,
-    without_prefixes,
+    named_arrays,
 )
 from mirasol_hf.modeling.base_mirasol import MirasolMediaPart
 
@@ -39,7 +39,7 @@ def load_vision_transformer_blocks(part: MirasolMediaPart, arrays: Mapping[str, 
     Raises:
         ValueError: blocks that are missing or that the tower does not have, or shapes that do not fit.
     """
-    named = {without_prefixes(name): np.asarray(array) for name, array in arrays.items()}
+    named = named_arrays(arrays)
     numbers_all = any("/MlpBlock_3/" in name for name in named)
     names = AUGREG_NUMBERS if numbers_all else CLASS_NUMBERS
     table = block_keys("Transformer", "", part.config.num_hidden_layers, part.config.num_attention_heads, names)

@@ -90,6 +90,50 @@ def test_prefixes_and_official_spelling(prefix: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "spellings"),
+    [
+        ("unit_tl_mixer_nope", ("tl", "TL")),
+        ("unit_tl_mha_transformer_nope", ("tl_mha", "TL-MHA", "tl-mha", "TL_MHA")),
+        (
+            "unit_tl_adderase_transformer_nope_nonzero_memory",
+            ("tl_add_erase", "TL-AddErase", "tl_adderase", "TL_ADD_ERASE"),
+        ),
+    ],
+)
+def test_every_spelling_of_a_mode(name: str, spellings: tuple[str, ...]) -> None:
+    arrays = parameters(np.load(GOLDEN / f"{name}.npz"))
+    for spelling in spellings:
+        machine = load(arrays, **{**CASES[name], "memory_mode": spelling})
+        assert machine.config.memory_mode == CASES[name]["memory_mode"]
+    with pytest.raises(ValueError, match=r"memory_mode='pool'.*'tl_add_erase'.*'TL-MHA'"):
+        load(arrays, **{**CASES[name], "memory_mode": "pool"})
+
+
+def test_arrays_of_torch() -> None:
+    name = "unit_tl_transformer_pe"
+    arrays = parameters(np.load(GOLDEN / f"{name}.npz"))
+    expected = token_turing_machine_to_flax(load(arrays, **CASES[name]))
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        tensors = {key: torch.nn.Parameter(torch.from_numpy(value).to(dtype)) for key, value in arrays.items()}
+        for key, value in token_turing_machine_to_flax(load(tensors, **CASES[name])).items():
+            np.testing.assert_allclose(value, expected[key], rtol=0 if dtype != torch.bfloat16 else 4e-3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_equal_differences_in_float64(name: str) -> None:
+    golden = np.load(GOLDEN / f"{name}.npz")
+    machine = load(parameters(golden), **CASES[name]).double()
+    inputs = torch.from_numpy(golden["inputs"][:1, :2]).double().requires_grad_()
+    start = torch.from_numpy(golden["memory"][:1, 1]).double().requires_grad_()
+
+    def two_steps(memory: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        first, memory = machine.step(memory, inputs[:, 0])
+        return (first, *machine.step(memory, inputs[:, 1]))
+
+    assert torch.autograd.gradcheck(two_steps, (start, inputs), fast_mode=True)
+
+
 def test_the_unused_write_table_of_add_erase_is_kept_but_no_parameter() -> None:
     arrays = parameters(np.load(GOLDEN / "unit_tl_adderase_transformer_nope_nonzero_memory.npz"))
     arrays["params/read_pos_embed/pos_embedding"] = np.ones((1, 22, 24), np.float32)
