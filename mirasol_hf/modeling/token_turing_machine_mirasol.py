@@ -86,12 +86,12 @@ class MirasolTokenLearner(nn.Module):
         logits = self.mlp(self.norm(tokens))
         if mask is not None:
             logits = logits.masked_fill(~mask[..., None], torch.finfo(logits.dtype).min)
-        return softmax_over_tokens(logits).transpose(1, 2) @ tokens
+        return softmax_over_tokens(logits, tokens.dtype).transpose(1, 2) @ tokens
 
 
-def softmax_over_tokens(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax of [B, N, k] over N, in float32 at least."""
-    return logits.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(logits.dtype)
+def softmax_over_tokens(logits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Softmax of [B, N, k] over N, taken in float32 at least and returned in `dtype`."""
+    return logits.softmax(dim=1, dtype=torch.promote_types(dtype, torch.float32)).to(dtype)
 
 
 class MirasolLatentQueries(nn.Module):
@@ -159,7 +159,7 @@ class MirasolAddEraseWrite(nn.Module):
 
     def forward(self, memory: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
         """Memory [B, M, D] and outputs [B, R, D] → the new memory [B, M, D]."""
-        slots = softmax_over_tokens(self.slot_mlp(self.memory_norm(memory)))  # [B, M, W]
+        slots = softmax_over_tokens(self.slot_mlp(self.memory_norm(memory)), memory.dtype)  # [B, M, W]
         erase = mix(outputs, self.erase_norm, self.erase_token_mlp, self.erase_channel_mlp)  # [B, W, D]
         add = mix(outputs, self.add_norm, self.add_token_mlp, self.add_channel_mlp)
         kept = (1 - slots[..., None] * erase[:, None]).prod(dim=2)
