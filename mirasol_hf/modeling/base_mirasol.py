@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from .attention_mirasol import MirasolEncoderLayer
-from .loading_mirasol import MirasolCheckpointMixin
+from .loading_mirasol import TRAINING_WEIGHTS, MirasolCheckpointMixin
 
 
 class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
@@ -26,8 +26,7 @@ class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
     _supports_flash_attn = False
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    # loss heads serve training only: a checkpoint with others than the configuration asks for still loads
-    _keys_to_ignore_on_load_unexpected = [r"loss_heads\."]
+    _keys_to_ignore_on_load_unexpected = list(TRAINING_WEIGHTS)
 
     def __init__(self, config: PreTrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         # again: fields may have been set one by one since the configuration was made

@@ -7,6 +7,7 @@ report (`output_loading_info=True`) or says `ignore_mismatched_sizes=True`.
 """
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from .distributed_mirasol import several_processes
 
 # how many names an error lists before it only counts
 _LISTED = 5
+# names of weights that serve training only: a checkpoint may hold others than the configuration asks for
+TRAINING_WEIGHTS = (r"loss_heads\.", r"mask_token$")
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -89,9 +92,12 @@ class MirasolCheckpointMixin:
 def check_report(model: Any, source: Any, report: dict[str, Any]) -> None:
     """Raises ValueError for weights that a loading report calls missing or unexpected.
 
-    The heads of the media losses may be missing: nothing but training needs them, and it begins with new ones.
+    The heads of the media losses and the mask token may be missing: nothing but training needs them, and it begins
+    with new ones.
     """
-    missing = [key for key in report.get("missing_keys") or () if not key.startswith("loss_heads.")]
+    missing = [
+        key for key in report.get("missing_keys") or () if not any(re.search(name, key) for name in TRAINING_WEIGHTS)
+    ]
     unexpected = report.get("unexpected_keys") or ()
     problems = [
         f"{what} {_listed(keys)}"

@@ -33,6 +33,7 @@ from .input_checks_mirasol import (
     check_text_against_media,
     check_text_length,
 )
+from .loading_mirasol import TRAINING_WEIGHTS
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
 from .media_cache_mirasol import feature_limit, latest_features
 from .media_encoding_mirasol import MirasolMediaEncoding
@@ -49,7 +50,7 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
 
     config: MirasolConfig
     input_modalities = ("video", "audio", "text")
-    _keys_to_ignore_on_load_unexpected = [r"loss_heads\.", r"^lm_head\."]  # of a checkpoint with heads
+    _keys_to_ignore_on_load_unexpected = [*TRAINING_WEIGHTS, r"^lm_head\."]  # of a checkpoint with heads
 
     def __init__(self, config: MirasolConfig) -> None:
         super().__init__(config)

@@ -61,6 +61,16 @@ def test_loss_heads_may_come_and_go(tmp_path: Path) -> None:
     MirasolForConditionalGeneration.from_pretrained(tmp_path, latent_loss_weight=0.0)
 
 
+def test_masking_may_begin_and_end(tmp_path: Path) -> None:
+    build().save_pretrained(tmp_path)
+    model = MirasolForConditionalGeneration.from_pretrained(tmp_path, time_config={"mask_ratio": 0.3})
+    assert model.model.time_model.embeddings.mask_token.std() > 0
+    model.save_pretrained(tmp_path)
+    for loads in (MirasolForConditionalGeneration, MirasolModel):
+        loads.from_pretrained(tmp_path, time_config={"mask_ratio": 0.0})
+    MirasolModel.from_pretrained(tmp_path)
+
+
 def test_base_and_head_load_each_other_untied(tmp_path: Path) -> None:
     build(tie_word_embeddings=False, text_config={"tie_word_embeddings": False}).save_pretrained(tmp_path)
     assert isinstance(MirasolModel.from_pretrained(tmp_path), MirasolModel)
