@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-PREFIXES = ("params/", "unit_function/")
+# of scenic and big_vision, of old optimiser states, of the picture half of big_vision's two-tower models
+PREFIXES = ("opt/target/", "params/", "unit_function/", "img/")
 
 
 class Key(NamedTuple):
@@ -80,7 +81,7 @@ def to_flax_layout(array: np.ndarray, key: Key) -> np.ndarray:
 
 
 def without_prefixes(name: str) -> str:
-    """A name without `params/` and `unit_function/`."""
+    """A name without what checkpoints put before it."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name
@@ -113,6 +114,12 @@ def load_arrays(module: torch.nn.Module, table: list[Key], named: dict[str, np.n
             raise ValueError(f"{key.flax} has shape {array.shape}; the sizes of the module make it {wanted}")
         tensors[key.torch] = torch.tensor(to_torch_layout(array.astype(np.float32), key).copy())
     module.load_state_dict(tensors)
+
+
+def to_flax(module: torch.nn.Module, table: list[Key], prefix: str) -> dict[str, np.ndarray]:
+    """The inverse of `load_arrays`: float32 arrays by their Flax names, each with `prefix` before it."""
+    tensors = module.state_dict()
+    return {prefix + key.flax: to_flax_layout(to_array(tensors[key.torch]), key).copy() for key in table}
 
 
 # first norm, attention, second norm, MLP of a block, each class numbered by itself

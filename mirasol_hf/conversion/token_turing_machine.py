@@ -18,8 +18,7 @@ from mirasol_hf.conversion.flax_keys import (
     mlp_keys,
     named_arrays,
     norm_keys,
-    to_array,
-    to_flax_layout,
+    to_flax,
 )
 from mirasol_hf.modeling.configuration_mirasol import MirasolCombinerConfig
 from mirasol_hf.modeling.token_turing_machine_mirasol import LATENT_QUERY_HEADS, MirasolTokenTuringMachine
@@ -171,8 +170,4 @@ def token_turing_machine_from_flax(
 
 def token_turing_machine_to_flax(machine: MirasolTokenTuringMachine, prefix: str = "params/") -> dict[str, np.ndarray]:
     """The arrays of a machine under their official names, each with `prefix` before it."""
-    tensors = machine.state_dict()
-    return {
-        prefix + key.flax: to_flax_layout(to_array(tensors[key.torch]), key).copy()
-        for key in key_table(machine.config)
-    }
+    return to_flax(machine, key_table(machine.config), prefix)

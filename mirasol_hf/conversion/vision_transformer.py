@@ -1,8 +1,9 @@
 # Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
-"""ViT checkpoints of Google's public code (`.npz`): their Transformer blocks into a tower.
+"""ViT checkpoints of Google's public code (`.npz`): their Transformer blocks into a tower, and out of it.
 
 AugReg files number all submodules of a block in order; big_vision, scenic and newer vit_jax files number each class by
-itself. Epsilon 1e-6 and the tanh form of GELU, this package's defaults, are theirs too.
+itself. big_vision's scanned models stack the arrays of all blocks. Epsilon 1e-6 and the tanh form of GELU, this
+package's defaults, are theirs too.
 """
 
 import math
@@ -14,13 +15,16 @@ import torch
 
 from mirasol_hf.conversion.flax_keys import (
     CLASS_NUMBERS,
+    Key,
     block_keys,
     check_present,
     load_arrays,
     named_arrays,
+    to_flax,
 )
 from mirasol_hf.modeling.base_mirasol import MirasolMediaPart
 
+ENCODER = "Transformer"
 # first norm, attention, second norm, MLP of a block, all numbered together
 AUGREG_NUMBERS = ("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")
 
@@ -30,7 +34,8 @@ def load_vision_transformer_blocks(part: MirasolMediaPart, arrays: Mapping[str, 
 
     Args:
         part: the tower; its configuration gives layers and heads.
-        arrays: `{name: array}` of the checkpoint.
+        arrays: `{name: array}` of the checkpoint, with or without `params/`, `opt/target/` or `params/img/` before the
+            names.
 
     Returns:
         What is left, by name: patch kernel, positions, class token and head, for which a tower has no place, as it
@@ -39,17 +44,37 @@ def load_vision_transformer_blocks(part: MirasolMediaPart, arrays: Mapping[str, 
     Raises:
         ValueError: blocks that are missing or that the tower does not have, or shapes that do not fit.
     """
-    named = named_arrays(arrays)
+    named = unstacked(named_arrays(arrays))
     numbers_all = any("/MlpBlock_3/" in name for name in named)
     names = AUGREG_NUMBERS if numbers_all else CLASS_NUMBERS
-    table = block_keys("Transformer", "", part.config.num_hidden_layers, part.config.num_attention_heads, names)
+    table = tower_keys(part, names)
     check_present(named, [key.flax for key in table])
     left = {name: array for name, array in named.items() if name not in {key.flax for key in table}}
-    surplus = sorted(name for name in left if name.startswith("Transformer/encoderblock"))
+    surplus = sorted(name for name in left if name.startswith(f"{ENCODER}/encoderblock"))
     if surplus:
         raise ValueError(f"unexpected arrays for a tower of {part.config.num_hidden_layers} layers: {surplus}")
     load_arrays(part, table, named)
     return left
+
+
+def unstacked(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by block where big_vision stacks those of all blocks on a leading axis."""
+    scanned = f"{ENCODER}/encoderblock/"
+    separate = {name: array for name, array in named.items() if not name.startswith(scanned)}
+    for name in named.keys() - separate.keys():
+        for i, array in enumerate(named[name]):
+            separate[f"{ENCODER}/encoderblock_{i}/{name.removeprefix(scanned)}"] = array
+    return separate
+
+
+def vision_transformer_blocks_to_flax(part: MirasolMediaPart, prefix: str = "params/") -> dict[str, np.ndarray]:
+    """The blocks and the final norm of a tower under the names of big_vision, each with `prefix` before it."""
+    return to_flax(part, tower_keys(part, CLASS_NUMBERS), prefix)
+
+
+def tower_keys(part: MirasolMediaPart, names: tuple[str, str, str, str]) -> list[Key]:
+    """All tensors of a tower's blocks, by the names of a block's norms, attention and MLP."""
+    return block_keys(ENCODER, "", part.config.num_hidden_layers, part.config.num_attention_heads, names)
 
 
 def resize_position_table(table: Any, grid: tuple[int, int]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mirasol_hf.conversion import load_vision_transformer_blocks
+from mirasol_hf.conversion import load_vision_transformer_blocks, vision_transformer_blocks_to_flax
 from mirasol_hf.modeling.configuration_mirasol import MirasolVideoConfig
 from mirasol_hf.modeling.video_tower_mirasol import MirasolTube, MirasolVideoModel
 
@@ -47,6 +47,42 @@ def test_blocks_equal_the_official_code(name: str, implementation: str) -> None:
     assert_close(encoded, golden["encoded"])
     pooled = encoded[:, 0] if "cls" in rest else encoded.mean(dim=1)
     assert_close(pooled @ rest["head/kernel"] + rest["head/bias"], golden["logits"])
+
+
+BLOCKS = "params/Transformer/"
+
+
+def big_vision_blocks() -> dict[str, np.ndarray]:
+    checkpoint = np.load(GOLDEN / "big_vision_tiny_gap_checkpoint.npz")
+    return {name: checkpoint[name] for name in checkpoint.files if name.startswith(BLOCKS)}
+
+
+def test_blocks_come_back_out() -> None:
+    arrays, model = big_vision_blocks(), tower()
+    assert not load_vision_transformer_blocks(model, arrays)
+    back = vision_transformer_blocks_to_flax(model)
+    assert set(back) == set(arrays)
+    assert all(np.array_equal(back[name], arrays[name]) for name in arrays)
+
+
+@pytest.mark.parametrize("prefix", ["", "opt/target/", "params/img/"])
+def test_stacked_blocks_and_other_prefixes(prefix: str) -> None:
+    arrays = big_vision_blocks()
+    stacked = {}
+    for name, array in arrays.items():
+        place = name.removeprefix("params/")
+        if "encoderblock_0" in name:
+            place = place.replace("encoderblock_0", "encoderblock")
+            array = np.stack((array, arrays[name.replace("block_0", "block_1", 1)]))
+        elif "encoderblock" in name:
+            continue
+        stacked[prefix + place] = array
+    model = tower()
+    assert not load_vision_transformer_blocks(model, stacked)
+    back = vision_transformer_blocks_to_flax(model)
+    assert all(np.array_equal(back[name], arrays[name]) for name in arrays)
+    with pytest.raises(ValueError, match=r"unexpected.*1 layers.*encoderblock_1"):
+        load_vision_transformer_blocks(tower(num_hidden_layers=1), stacked)
 
 
 def test_other_sizes_are_named() -> None:
