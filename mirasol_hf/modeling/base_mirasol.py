@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .attention_mirasol import MirasolEncoderLayer
 from .loading_mirasol import TRAINING_WEIGHTS, MirasolCheckpointMixin
+from .strict_config_mirasol import MirasolStrictConfig
 
 
 class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
@@ -28,9 +29,8 @@ class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
     _can_compile_fullgraph = True
     _keys_to_ignore_on_load_unexpected = list(TRAINING_WEIGHTS)
 
-    def __init__(self, config: PreTrainedConfig, *inputs: Any, **kwargs: Any) -> None:
-        # again: fields may have been set one by one since the configuration was made
-        config.validate()
+    def __init__(self, config: MirasolStrictConfig, *inputs: Any, **kwargs: Any) -> None:
+        config.check()  # again: fields may have been set one by one since it was made
         super().__init__(config, *inputs, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,11 +1,12 @@
 # Copyright 2026 The mirasol_hf authors. Licensed under the Apache License, Version 2.0.
-"""A configuration that rejects misspelt fields, wherever they are given."""
+"""A configuration that rejects misspelt fields and sizes that do not fit, wherever they are given."""
 
 import difflib
 from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
@@ -37,12 +38,27 @@ _LOADING = {"code_revision", "gguf_file", "trust_remote_code", "use_fast"}
 _MISSPELT = 0.9
 
 
+class MirasolConfigurationError(ValueError, StrictDataclassClassValidationError):
+    """Fields that do not fit together: a ValueError, as is all bad input, and what the library raises itself."""
+
+    def __init__(self, message: str) -> None:
+        ValueError.__init__(self, message)
+
+
 class MirasolStrictConfig(PreTrainedConfig):
-    """Base of all: misspelt fields are rejected, and what is no field is not written."""
+    """Base of all: misspelt fields and sizes that do not fit are rejected, and what is no field is not written."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         reject_unknown_fields(self, kwargs)
+        self.check()
+
+    def check(self) -> None:
+        """Raises MirasolConfigurationError, a ValueError, for fields that do not fit together."""
+        try:
+            self.validate_architecture()
+        except ValueError as error:
+            raise MirasolConfigurationError(str(error)) from error
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
