@@ -147,6 +147,15 @@ def test_label_smoothing_keeps_the_media_losses(tmp_path: Path) -> None:
     _assert_same(parts, whole)
 
 
+def test_label_smoothing_without_a_text_loss_is_no_smoothing(tmp_path: Path) -> None:
+    smoothed, plain = (
+        _run(tmp_path, model=small_model(text_loss_weight=0.0), label_smoothing_factor=factor)[0]
+        for factor in (0.2, 0.0)
+    )
+    assert "text_loss" not in smoothed
+    assert smoothed["loss"] == pytest.approx(plain["loss"])
+
+
 class _Counted(torch.utils.data.Dataset):
     """Rows of 1 to 8 chunks that know their lengths without being read."""
 
