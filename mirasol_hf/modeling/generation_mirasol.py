@@ -12,6 +12,7 @@ from .text_cache_mirasol import has_media, keep_media
 
 RAW_MEDIA = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
 ENCODED_MEDIA = ("media_hidden_states", "media_attention_mask")
+TIMES = ("chunk_seconds", "video_timestamps")  # for people: the model counts chunks
 
 
 class MirasolGenerationMixin(GenerationMixin):
@@ -25,6 +26,7 @@ class MirasolGenerationMixin(GenerationMixin):
     def _maybe_prepare_encoder_kwargs_for_generation(
         self, inputs_tensor: Any, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any
     ) -> dict[str, Any]:
+        _drop(model_kwargs, *TIMES)
         index = model_kwargs.pop("media_index", None)
         if has_media(model_kwargs.get("past_key_values")):
             _drop(model_kwargs, *RAW_MEDIA, *ENCODED_MEDIA)

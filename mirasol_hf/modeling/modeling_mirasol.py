@@ -91,6 +91,8 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        chunk_seconds: torch.Tensor | None = None,
+        video_timestamps: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MirasolModelOutput:
         """Runs text against media; without media it is a plain language model.
@@ -106,6 +108,8 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             position_ids: [B, L].
             past_key_values: a cache of the library, which then keeps the media too (see `keep_media`); once it
                 does, the media may be left out, and are ignored where given.
+            chunk_seconds, video_timestamps: what the processor returns with `return_timestamps=True`; not used, as
+                the model counts chunks.
             kwargs: what the library knows by name, such as `output_attentions`.
 
         Raises:
@@ -229,6 +233,8 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_chunks_in_batch: dict[str, torch.Tensor] | None = None,
+        chunk_seconds: torch.Tensor | None = None,
+        video_timestamps: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MirasolConditionalGenerationOutput:
         """Runs text against media and, with `labels`, computes the losses.

@@ -28,6 +28,19 @@ def test_unknown_arguments(model: Any, media: Media, prompts: torch.Tensor, name
             part(input_ids=prompts, **{name: torch.ones(2, 3)})
 
 
+@torch.no_grad()
+def test_times_from_the_processor_may_be_given(model: Any, media: Media, prompts: torch.Tensor) -> None:
+    clips = media(chunks=2)
+    rows, count = clips["pixel_values_videos"].shape[:2]
+    times = {"chunk_seconds": torch.rand(rows, count, 2), "video_timestamps": torch.rand(rows, count, 4)}
+    text = prompts[:rows]
+    assert torch.equal(model(input_ids=text, **clips, **times).logits, model(input_ids=text, **clips).logits)
+    assert torch.equal(
+        model.generate(text, max_new_tokens=3, num_beams=2, **clips, **times),
+        model.generate(text, max_new_tokens=3, num_beams=2, **clips),
+    )
+
+
 def test_what_the_library_passes_on_is_known(model: Any, prompts: torch.Tensor) -> None:
     outputs = model(
         input_ids=prompts,
