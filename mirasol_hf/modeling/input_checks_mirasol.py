@@ -126,6 +126,9 @@ def check_media(
     first = pixel_values_videos if pixel_values_videos is not None else input_features
     assert first is not None
     batch, chunks = first.shape[:2]
+    if batch == 0 or chunks == 0:
+        name = "input_features" if pixel_values_videos is None else "pixel_values_videos"
+        raise ValueError(f"{name} holds {batch} clips of {chunks} chunks; expected at least one of each")
     if input_features is not None and tuple(input_features.shape[:2]) != (batch, chunks):
         raise ValueError(
             f"pixel_values_videos holds {batch} clips of {chunks} chunks, input_features "
@@ -138,6 +141,29 @@ def check_media(
         if mask is not None and owner is not None:
             _expect(tuple(mask.shape) == (batch, chunks), name, mask, f"[B, K] = [{batch}, {chunks}]")
     return batch, chunks
+
+
+def check_streaming(cache: Any, cache_type: type, *parts: Any) -> None:
+    """Raises for what is no `MirasolMediaCache`, and for settings of the model that no stream can be encoded with.
+
+    Args:
+        cache: what came as `media_cache`.
+        cache_type: `MirasolMediaCache`.
+        parts: the parts of the model that read it.
+    """
+    if not isinstance(cache, cache_type):
+        raise TypeError(f"media_cache is {cache!r}; expected a {cache_type.__name__} object")
+    for part in parts:
+        if part.config._attn_implementation == "flex_attention":
+            raise ValueError(
+                "media_cache does not go with attn_implementation='flex_attention', which would compile anew for "
+                "every length of the past; expected 'sdpa' or 'eager' (model.set_attn_implementation)"
+            )
+        if part.training and part.gradient_checkpointing and torch.is_grad_enabled():
+            raise ValueError(
+                "media_cache does not go with activation checkpointing, which runs a chunk again in backward and "
+                "would put it into the cache twice; expected torch.no_grad(), model.eval(), or no checkpointing"
+            )
 
 
 def check_text_against_media(

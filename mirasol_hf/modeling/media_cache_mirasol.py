@@ -48,9 +48,6 @@ class MirasolBlockCausalState:
         Returns:
             The chunk of each new token [B, K·n], counted from the start of the stream, and the additive mask
             [B, 1, K·n, kept + K·n].
-
-        Raises:
-            ValueError: the batch size changed in the middle of a stream.
         """
         batch, length, _ = hidden_states.shape
         # ids stay on the CPU: what to drop is then known without waiting for the device
@@ -60,8 +57,6 @@ class MirasolBlockCausalState:
             seen = token_mask.to(torch.bool)
         ids, mask = new_ids, seen
         if self._chunk_ids is not None and self._token_mask is not None:
-            if self._token_mask.shape[0] != batch:
-                raise ValueError(f"media_cache holds {self._token_mask.shape[0]} clips, the new chunks {batch}")
             ids, mask = torch.cat((self._chunk_ids, new_ids)), torch.cat((self._token_mask, seen), dim=1)
         distance = new_ids[:, None] - ids[None]
         visible = distance >= 0 if window is None else (distance >= 0) & (distance < window)
@@ -98,17 +93,7 @@ class MirasolMemoryState:
 
     def reset(self) -> None:
         """Forgets everything."""
-        self.memory: torch.Tensor | None = None  # [B, memory tokens, D]
-
-    def recall(self, batch: int) -> torch.Tensor | None:
-        """The memory of the `batch` clips, `None` at the start of a stream.
-
-        Raises:
-            ValueError: the batch size changed in the middle of a stream.
-        """
-        if self.memory is not None and self.memory.shape[0] != batch:
-            raise ValueError(f"media_cache holds {self.memory.shape[0]} clips, the new chunks {batch}")
-        return self.memory
+        self.memory: torch.Tensor | None = None  # [B, memory tokens, D], `None` at the start of a stream
 
 
 class MirasolMediaCache:
@@ -116,28 +101,60 @@ class MirasolMediaCache:
 
     Example:
         >>> cache = MirasolMediaCache()
-        >>> for chunk in chunks:  # each with tensors of one or more chunks
-        ...     features = model.encode_media(**chunk, media_cache=cache)
+        >>> for chunk in processor.iter_chunks("clip.mp4"):  # tensors of one chunk; more at a time are as good
+        ...     with torch.inference_mode():
+        ...         features = model.encode_media(**chunk, media_cache=cache)
 
     The features of the calls, concatenated, equal those of one call with all chunks. Memory grows with the stream
     unless `time_config.attention_window` (and, for a causal Combiner, `combiner_config.context_chunks`) bound it; a
     Token Turing Machine needs no bound, as its memory has one size. What the text attends to is not kept here but in
     a `MirasolMediaFeatures`.
-    Attention must run as `"eager"` or `"sdpa"`.
+    Attention must run as `"eager"` or `"sdpa"`. With gradients enabled the state keeps what backward needs of all
+    chunks, and grows; streams are encoded under `torch.inference_mode()` or `torch.no_grad()`.
     """
 
     def __init__(self) -> None:
         self.combiner = MirasolBlockCausalState()
         self.memory = MirasolMemoryState()
         self.time_model = MirasolBlockCausalState()
+        self._stream: dict[str, Any] = {}
 
     @property
     def num_chunks(self) -> int:
         """Chunks taken in so far."""
         return self.time_model.num_chunks
 
+    def continue_with(self, clips: int, dtype: torch.dtype, config: Any) -> None:
+        """Checks that chunks continue the stream, before anything of the state changes.
+
+        Args:
+            clips: B of the chunks.
+            dtype: that of the model's weights.
+            config: the model's `MirasolConfig`.
+
+        Raises:
+            ValueError: the clips are not as many as before, or the model is another one.
+        """
+        if self._stream and self._stream["clips"] != clips:
+            raise ValueError(f"media_cache holds {self._stream['clips']} clips, the new chunks {clips}")
+        fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_output_tokens", "type", "context")
+        sections = {"combiner_config": config.combiner_config, "time_config": config.time_config}
+        stream = {
+            "clips": clips,
+            "dtype": dtype,
+            **{f"{name}.{field}": getattr(part, field, None) for name, part in sections.items() for field in fields},
+        }
+        for name, value in self._stream.items():
+            if stream[name] != value:
+                raise ValueError(
+                    f"media_cache holds a stream of a model with {name}={value}, this model has {stream[name]}; give "
+                    f"every model a cache of its own, or call reset() to start a new stream"
+                )
+        self._stream = stream
+
     def reset(self) -> None:
         """Starts a new stream."""
+        self._stream = {}
         self.combiner.reset()
         self.memory.reset()
         self.time_model.reset()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .distributed_mirasol import chunk_of_zeros, gathers_weights, no_part_of, runs_every_part
-from .input_checks_mirasol import check_media
+from .input_checks_mirasol import check_media, check_streaming
 from .media_cache_mirasol import MirasolMediaCache
 from .outputs_mirasol import MirasolMediaOutput
 
@@ -35,6 +35,8 @@ class MirasolMediaEncoding:
         video_mask: torch.Tensor | None = None,
         audio_mask: torch.Tensor | None = None,
         media_cache: MirasolMediaCache | None = None,
+        chunk_seconds: torch.Tensor | None = None,
+        video_timestamps: torch.Tensor | None = None,
     ) -> MirasolMediaOutput:
         """Encodes clips into the features that the text attends to.
 
@@ -46,12 +48,15 @@ class MirasolMediaEncoding:
             input_features: [B, K, S, M], log-mel spectrograms.
             video_mask, audio_mask: [B, K], 1 where the chunk has that modality; `None` for everywhere.
             media_cache: state of a stream; the chunks follow those that it has seen, and it takes them in.
+            chunk_seconds, video_timestamps: not used: the model counts chunks. They may be given because
+                `processor.iter_chunks` yields them with the tensors.
 
         Returns:
             `media_hidden_states` [B, K·m, D], `media_attention_mask` [B, K·m], `combined_features` [B, K, m, D].
 
         Raises:
-            ValueError, TypeError: tensors that do not fit the configuration or each other.
+            ValueError, TypeError: tensors that do not fit the configuration or each other, or a `media_cache` that
+                holds other clips, belongs to another model, or does not go with the model's settings.
         """
         return self.encode_clips(pixel_values_videos, input_features, video_mask, audio_mask, media_cache)
 
@@ -65,6 +70,9 @@ class MirasolMediaEncoding:
     ) -> MirasolMediaOutput:
         """`encode_media` as a part of `forward`."""
         shape = check_media(self.config, pixel_values_videos, input_features, video_mask, audio_mask)
+        if media_cache is not None:
+            check_streaming(media_cache, MirasolMediaCache, self.combiner, self.time_model)
+            media_cache.continue_with(shape[0], self.video_projection.weight.dtype, self.config)
         # that of the media: weights may be kept elsewhere (offloaded, on meta)
         device = next(media.device for media in (pixel_values_videos, input_features) if media is not None)
         video_mask = partial_mask(pixel_values_videos, video_mask, shape, device)

@@ -87,7 +87,7 @@ class MirasolMemoryCombiner(MirasolMediaPart):
         batch = shape[0]
         slots = self.input_slots(num_video_tokens, tokens.shape[1] - num_video_tokens)
         inputs = self.embeddings(tokens, num_video_tokens)
-        memory = None if state is None else state.recall(batch)
+        memory = None if state is None else state.memory
         if memory is None:
             memory = inputs.new_zeros(batch, self.config.memory_size, self.config.hidden_size)
         nothing = inputs.new_zeros(batch, self.config.num_output_tokens, self.config.hidden_size)

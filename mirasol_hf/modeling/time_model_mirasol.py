@@ -81,11 +81,13 @@ class MirasolTimeModel(MirasolMediaPart):
             state: what was kept of earlier chunks of a stream.
 
         Returns:
-            `last_hidden_state` [B, K·m, D].
+            `last_hidden_state` [B, K·m, D], zeros for chunks that do not exist.
         """
         features_per_chunk = combined_features.shape[2]
         hidden_states = self.embeddings(combined_features, 0 if state is None else state.num_chunks)
         token_mask = None if chunk_mask is None else chunk_mask.repeat_interleave(features_per_chunk, dim=1)
         window = self.config.attention_window
         states = run_block_causal(self, hidden_states, token_mask, features_per_chunk, window, state, **kwargs)
+        if token_mask is not None:
+            states = states.where(token_mask[..., None].bool(), 0)
         return BaseModelOutput(last_hidden_state=states)

@@ -185,6 +185,10 @@ def test_integers_and_no_media_are_refused(media: Media) -> None:
         model.encode_media(pixel_values_videos=torch.zeros(1, 1, 4, 3, 16, 16, dtype=torch.uint8))
     with pytest.raises(ValueError, match="no media"):
         model.encode_media()
+    with pytest.raises(ValueError, match="pixel_values_videos holds 2 clips of 0 chunks"):
+        model.encode_media(pixel_values_videos=torch.zeros(2, 0, 4, 3, 16, 16))
+    with pytest.raises(ValueError, match="input_features holds 0 clips of 2 chunks"):
+        model.encode_media(input_features=torch.zeros(0, 2, 8, 16))
     with pytest.raises(ValueError, match="no audio tower"):
         build(audio_config=None).encode_media(**media(1, 2))
 
