@@ -151,6 +151,7 @@ class _ChunkStream:
             else:
                 self._finish()
             last = self._end()
+            self._check_size(last)
             while k < self.windows.count and self.windows[k][0] < last - _REST_SECONDS:
                 self._close_chunk(k, last)
                 yield self._build(k, return_timestamps)
@@ -263,12 +264,15 @@ class _ChunkStream:
                 self._offer(packet)
         self.waiting.clear()
 
-    def _check_size(self) -> None:
+    def _check_size(self, last: float | None = None) -> None:
+        """Refuse what lasts too long: what was decoded and, given the `last` second, what packets only announced."""
         if self.origin is None:
             return
         heard = 0.0 if self.audio is None or self.audio.clock is None else self.audio.clock
+        if last is not None and self.audio is not None:
+            heard = max(heard, self.audio.last - self.origin)
         seen = 0.0 if self.video is None else self.video.now
-        if max(heard, seen) > self.limits.max_duration:
+        if max(heard, seen, last or 0.0) > self.limits.max_duration:
             self._refuse(f"lasts longer than MediaLimits.max_duration={self.limits.max_duration:g} s")
         if self.audio is not None:
             context = self.audio.stream.codec_context

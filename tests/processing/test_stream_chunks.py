@@ -7,6 +7,8 @@ import threading
 import time
 import warnings
 
+import av
+import numpy as np
 import pytest
 import torch
 from media_maker import write_media
@@ -281,6 +283,26 @@ def test_limits_hold(processor, streams):
             list(processor.iter_chunks(Pipe(content), limits=limits))
     with pytest.raises(TimeoutError, match="max_seconds"):
         list(processor.iter_chunks(Pipe(content), limits=MediaLimits(max_seconds=1e-9)))
+
+
+def test_an_announced_end_far_away_is_refused(processor, tmp_path):
+    path = tmp_path / "announced.mkv"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        black = np.zeros((64, 64, 3), np.uint8)
+        packets = [p for _ in range(20) for p in stream.encode(av.VideoFrame.from_ndarray(black))]
+        packets += stream.encode(None)
+        packets[-1].duration = int(100 / packets[-1].time_base)
+        container.mux(packets)
+    limits = MediaLimits(max_duration=5.0)
+    for source in (path, Pipe(path.read_bytes())):
+        given = 0
+        with pytest.raises(MediaError, match="max_duration"):
+            for _ in processor.iter_chunks(source, limits=limits):
+                given += 1
+        assert given <= 5
 
 
 def test_waiting_for_the_writer_does_not_use_up_the_time(processor, streams):
