@@ -68,10 +68,12 @@ class MirasolStrictConfig(PreTrainedConfig):
         through it only those are refused that are nearly a field's name.
 
         Raises:
-            ValueError: for keywords that are no fields, unless `return_unused_kwargs` hands them back.
+            ValueError: for fields that do not fit together, and for keywords that are no fields, unless
+                `return_unused_kwargs` hands them back.
         """
         wanted = {**kwargs, "return_unused_kwargs": True}
         config, unused = super().from_dict(config_dict, **wanted)
+        config.check()  # the library sets fields among the keywords one by one
         if kwargs.get("return_unused_kwargs"):
             return config, unused
         if "name_or_path" in kwargs:  # AutoConfig, which always gives it

@@ -140,6 +140,21 @@ def test_bad_values_set_later_are_refused_by_the_model(sections: dict[str, Any],
     assert all(name in str(error.value) for name in names), error.value
 
 
+@pytest.mark.parametrize(("sections", "names"), BAD)
+def test_bad_values_given_while_loading_are_refused(
+    tmp_path: Any, sections: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    small_config().save_pretrained(tmp_path)
+    with pytest.raises(ValueError) as error:
+        MirasolConfig.from_pretrained(tmp_path, **sections)
+    assert all(name in str(error.value) for name in names), error.value
+    for section, fields in sections.items():
+        if isinstance(fields, dict) and len(sections) == 1 and fields.get("output_tokens") != "last":
+            with pytest.raises(ValueError) as error:
+                MirasolConfig.sub_configs[section].from_pretrained(tmp_path, **fields)
+            assert all(name in str(error.value) for name in names), error.value
+
+
 @pytest.mark.parametrize("size", [8.0, 4.5, True, "8", None])
 @pytest.mark.parametrize("field", ["tube_kernels", "tube_strides", "tube_offsets"])
 def test_tubes_are_triples_of_integers(field: str, size: Any) -> None:
