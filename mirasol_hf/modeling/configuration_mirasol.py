@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
 from .presets_mirasol import PRESETS
@@ -50,6 +51,16 @@ def _require_share(config: PreTrainedConfig, section: str, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(config, name) < 1:
             raise ValueError(f"{section}.{name}={getattr(config, name)} must lie in [0, 1)")
+
+
+def _require_layers(config: PreTrainedConfig, section: str, epsilon: str) -> None:
+    """What the layers of every part share: an activation that exists, and numbers that may not be negative."""
+    if config.hidden_act not in ACT2FN:
+        raise ValueError(f"{section}.hidden_act={config.hidden_act!r} must be one of {', '.join(sorted(ACT2FN))}")
+    for name in (epsilon, "initializer_range"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"{section}.{name}={getattr(config, name)} must be finite and not negative")
+    _require_share(config, section, "dropout", "attention_dropout")
 
 
 class _MirasolSectionConfig(MirasolStrictConfig):
@@ -112,7 +123,7 @@ class MirasolVideoConfig(_MirasolSectionConfig):
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "image_size", "num_channels", "num_frames", "num_hidden_layers")
         _require_positive(self, self.section, "intermediate_size")
-        _require_share(self, self.section, "dropout", "attention_dropout")
+        _require_layers(self, self.section, "layer_norm_eps")
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         if not len(self.tube_kernels) == len(self.tube_strides) == len(self.tube_offsets) >= 1:
             raise ValueError(
@@ -179,7 +190,7 @@ class MirasolAudioConfig(_MirasolSectionConfig):
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_steps", "num_mel_bins", "num_hidden_layers", "sampling_rate")
         _require_positive(self, self.section, "intermediate_size")
-        _require_share(self, self.section, "dropout", "attention_dropout")
+        _require_layers(self, self.section, "layer_norm_eps")
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         for axis, name in enumerate(("num_steps", "num_mel_bins")):
             if len(self.patch_size) != 2 or self.patch_size[axis] < 1 or getattr(self, name) % self.patch_size[axis]:
@@ -249,7 +260,7 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
         _require_positive(self, self.section, "hidden_size", "intermediate_size", "max_position_embeddings")
-        _require_share(self, self.section, "dropout", "attention_dropout")
+        _require_layers(self, self.section, "layer_norm_eps")
         if self.type != "ttm" or self.processing_unit == "transformer":
             _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         for name, allowed in (
@@ -329,7 +340,8 @@ class MirasolTimeConfig(_MirasolSectionConfig):
                 f"{self.section}.attention_window={self.attention_window} must be at least 1 chunk, or None for all "
                 f"(a chunk must see its own {MirasolCombinerConfig.section}.num_output_tokens features)"
             )
-        _require_share(self, self.section, "mask_ratio", "dropout", "attention_dropout")
+        _require_layers(self, self.section, "layer_norm_eps")
+        _require_share(self, self.section, "mask_ratio")
 
 
 @strict
@@ -413,7 +425,7 @@ class MirasolTextConfig(_MirasolSectionConfig):
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         _require_divisible(self, self.section, "num_attention_heads", "num_key_value_heads")
         _require_even_heads(self, self.section, self.head_dim or 0)
-        _require_share(self, self.section, "dropout", "attention_dropout")
+        _require_layers(self, self.section, "rms_norm_eps")
         if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
             raise ValueError(
                 f"{self.section}.pad_token_id={self.pad_token_id} must be below "
