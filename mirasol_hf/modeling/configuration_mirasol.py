@@ -515,7 +515,7 @@ class MirasolConfig(MirasolStrictConfig):
             overrides: fields of the top configuration; a dict for a section patches that section's fields.
 
         Raises:
-            ValueError: the preset's name is not known.
+            ValueError: the preset's name is not known, or fields do not fit together.
         """
         if name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(sorted(PRESETS))}")
