@@ -44,7 +44,7 @@ class StreamSource(TimedSource):
         super().__init__(limits)
         self.size = 0
         self.problems: list[str] = []
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._file = file
         head = self._exactly(8)
         if not head:
@@ -62,8 +62,9 @@ class StreamSource(TimedSource):
             return b""
         try:
             return self.pull(count) if self._boxes is None else self._boxes.read(count)
-        except (ValueError, OSError) as error:
-            # FFmpeg calls this and loses exceptions on the way; for FFmpeg the stream ends here.
+        except BaseException as error:
+            # FFmpeg calls this and loses exceptions on the way, an interrupt from the keyboard too. For FFmpeg the
+            # stream ends here; `raise_failure` then raises what has ended it.
             self.failure = error
             return b""
 
@@ -73,7 +74,7 @@ class StreamSource(TimedSource):
         Raises:
             TimeoutError: when the time limit was used up.
             MediaError: if a header box was refused.
-            OSError, ValueError: what the file object raised.
+            Exception: what the file object raised, or what interrupted it.
         """
         if self.failure is not None:
             raise self.failure

@@ -305,6 +305,20 @@ def test_an_announced_end_far_away_is_refused(processor, tmp_path):
         assert given <= 5
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("the line is dead"), OSError("reset by peer")])
+@pytest.mark.parametrize("after", [0, 5_000, 40_000])
+def test_what_interrupts_reading_is_raised(processor, streams, error, after):
+    class Broken(Pipe):
+        def readinto(self, buffer):
+            if self.taken >= after:
+                raise error
+            return super().readinto(buffer)
+
+    with pytest.raises(type(error)) as raised:
+        list(processor.iter_chunks(Broken((streams / "long.mkv").read_bytes())))
+    assert raised.value is error
+
+
 def test_waiting_for_the_writer_does_not_use_up_the_time(processor, streams):
     class Slow(Pipe):
         def readinto(self, buffer):
