@@ -115,20 +115,22 @@ class MirasolLatentQueries(nn.Module):
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """[B, N, D] and a mask [B, N], False at tokens that nobody attends to → [B, outputs, D]."""
-        batch = tokens.shape[0]
-        queries = self.queries.to(tokens.dtype).expand(batch, -1, -1)
+        batch, slots = tokens.shape[0], self.queries.shape[1]
         attention_mask = None
         if mask is not None:
+            queries = self.queries.to(tokens.dtype).expand(batch, -1, -1)
             attention_mask = create_bidirectional_mask(self.config, queries, mask, encoder_hidden_states=tokens)
+        # the queries are the same for every clip, so they are projected once
+        query = self.q_proj(self.queries.to(tokens.dtype)).expand(batch, -1, -1)
         query, key, value = (
-            projection(states).view(batch, states.shape[1], -1, self.head_dim).transpose(1, 2)
-            for projection, states in ((self.q_proj, queries), (self.k_proj, tokens), (self.v_proj, tokens))
+            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for states in (query, self.k_proj(tokens), self.v_proj(tokens))
         )
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         output, _ = attention(self, query, key, value, attention_mask, dropout=0.0, scaling=self.scaling)
-        return self.o_proj(output.reshape(batch, queries.shape[1], -1))
+        return self.o_proj(output.reshape(batch, slots, -1))
 
 
 class MirasolAddEraseWrite(nn.Module):

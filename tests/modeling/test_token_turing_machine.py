@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mirasol_hf.conversion.token_turing_machine import key_table
 from mirasol_hf.modeling.configuration_mirasol import MirasolAudioConfig, MirasolCombinerConfig, MirasolVideoConfig
@@ -83,6 +84,16 @@ def test_masked_inputs_do_not_enter(memory_mode: str, implementation: str) -> No
 
 
 @torch.no_grad()
+@torch.no_grad()
+@pytest.mark.parametrize("memory_mode", ["tl", "tl_mha", "tl_add_erase"])
+def test_its_work_can_be_counted(memory_mode: str) -> None:
+    machine = small_machine(memory_mode=memory_mode)
+    memory, inputs = torch.zeros(1, 4, 24), torch.zeros(1, 5, 24)
+    with FlopCounterMode(display=False) as counter:
+        machine.step(memory, inputs)
+    assert counter.get_total_flops() > 0
+
+
 def test_add_erase_keeps_one_vector_from_zeros() -> None:
     machine = small_machine(memory_mode="tl_add_erase")
     inputs = torch.randn(2, 6, 5, 24)
