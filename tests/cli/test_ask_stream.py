@@ -1,6 +1,7 @@
 """`mirasol ask --stream`: answers while the video comes, from stdin and from a file."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -128,6 +129,24 @@ def test_a_slow_pipe_is_answered_before_it_ends(random_folder, piped_clip):
     assert (process.returncode, own_lines(err)) == (0, [])
     assert early["final"] is False and early["video"] == "-"
     assert rows(out.decode())[-1]["final"] is True
+
+
+def test_an_interrupt_while_the_pipe_is_silent_ends_the_command(random_folder, piped_clip):
+    command = [*COMMAND, "--json", "--every", "0.5", "--chunk-seconds", "0.5", "--model", str(random_folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    content = piped_clip.read_bytes()
+    process.stdin.write(content[: len(content) * 3 // 4])
+    process.stdin.flush()
+    process.stdout.readline()
+    time.sleep(2)  # all that has come is answered: the command waits inside FFmpeg for more
+    process.send_signal(signal.SIGINT)
+    try:
+        code = process.wait(timeout=60)  # the pipe stays open: nothing but the interrupt can end the command
+    finally:
+        process.kill()
+        out, _ = process.communicate()
+    assert code == 130
+    assert all(row["final"] is False for row in rows(out.decode()))
 
 
 def test_a_cut_off_pipe_is_answered_with_a_warning(random_folder, scene_clip, tmp_path):
