@@ -4,6 +4,7 @@ Legend: B batch, K chunks, F frames per chunk, C, H, W image, S steps per chunk,
 """
 
 import inspect
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from .media_index_mirasol import Progress
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput
-from .saving_mirasol import WholeSavingMixin
+from .saving_mirasol import save_whole
 from .stream_chunks_mirasol import iter_media_chunks
 from .video_processing_mirasol import MirasolVideoProcessorKwargs, frame_rates, pad_chunks
 
@@ -78,7 +79,7 @@ class _Row:
     audio_mask: torch.Tensor
 
 
-class MirasolProcessor(WholeSavingMixin, ProcessorMixin):
+class MirasolProcessor(ProcessorMixin):
     """Text, video and sound in, model inputs out.
 
     Args:
@@ -131,6 +132,13 @@ class MirasolProcessor(WholeSavingMixin, ProcessorMixin):
             known = {*LOADING_KEYWORDS, *own, *pictures, *sound, *tokenizer_keywords(type(loaded.tokenizer))}
             refuse_unknown("MirasolProcessor", kwargs, known - {"kwargs"})
         return loaded
+
+    # no mixin: the library takes the first base class for its own, to see which of its methods a processor overrides
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str] | None:
+        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
+        return save_whole(super().save_pretrained, save_directory, push_to_hub, **kwargs)
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
         """Check a part's class; the library's own check of video processors needs torchvision."""

@@ -1,19 +1,27 @@
 """What the parts of a processor share: keywords that nothing takes are refused, and files are saved whole."""
 
+import os
 from abc import abstractmethod
 from typing import Any
 
 from .keywords_mirasol import check_loading, refuse_misspelt
-from .saving_mirasol import WholeSavingMixin
+from .saving_mirasol import save_whole
 
 
-class ProcessorPartMixin(WholeSavingMixin):
+class ProcessorPartMixin:
     """A video processor or feature extractor with known options; stands before the library's class."""
 
     @classmethod
     @abstractmethod
     def option_names(cls) -> set[str]:
         """Names of what the part can be built of, and of what the library writes beside them into saved files."""
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str] | None:
+        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
+        save = super().save_pretrained  # type: ignore[misc]
+        return save_whole(save, save_directory, push_to_hub, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

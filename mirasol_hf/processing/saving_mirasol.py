@@ -7,17 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 
-class WholeSavingMixin:
-    """`save_pretrained` of the library, without ever a half-written folder; stands before the library's class."""
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> list[str] | None:
-        """Saves as the library does, but nothing half-written; see `save_whole` for what is raised."""
-        save = super().save_pretrained  # type: ignore[misc]
-        return save_whole(save, save_directory, push_to_hub, **kwargs)
-
-
 def save_whole(
     save: Callable, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
 ) -> list[str] | None:
