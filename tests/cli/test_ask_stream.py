@@ -132,7 +132,10 @@ def test_a_slow_pipe_is_answered_before_it_ends(random_folder, piped_clip):
 
 
 def test_an_interrupt_while_the_pipe_is_silent_ends_the_command(random_folder, piped_clip):
-    command = [*COMMAND, "--json", "--every", "0.5", "--chunk-seconds", "0.5", "--model", str(random_folder)]
+    # a shell starts what runs in the background with interrupts ignored, which its children inherit
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [COMMAND[0], "-c", heeding + COMMAND[2], *COMMAND[3:], "--json", "--every", "0.5"]
+    command += ["--chunk-seconds", "0.5", "--model", str(random_folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     content = piped_clip.read_bytes()
     process.stdin.write(content[: len(content) * 3 // 4])
