@@ -77,7 +77,12 @@ def refuse_misspelt(owner: str, given: Iterable[str], known: Collection[str]) ->
     For calls by the library, which hands all keywords of a user to each of several classes: a name that is unlike all
     of ours may be meant for another.
     """
-    refuse_unknown(owner, [name for name in given if difflib.get_close_matches(name, known, 1, _MISSPELT)], known)
+    refuse_unknown(owner, [name for name in given if most_alike(name, known)], known)
+
+
+def most_alike(name: str, known: Iterable[str]) -> str | None:
+    """The known name that this one is, or is taken for when it is misspelt; None where it is unlike all."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, _MISSPELT)), None)
 
 
 def check_loading(owner: str, given: dict[str, Any], known: Collection[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mirasol_hf.processing.video_processing_mirasol import MirasolVideoProcessor
+from mirasol_hf.training.row_columns import MEDIA_RANKS, RANKS, check_columns
 
 IGNORED_LABEL = -100
 MEDIA_AND_MASK = (("pixel_values_videos", "video_mask"), ("input_features", "audio_mask"))
@@ -29,6 +30,9 @@ class MirasolDataCollator:
 
     Clips encoded beforehand, while the time-aligned part is frozen, come as `media_hidden_states [K·m,D]` (and
     `media_attention_mask [K·m]`) in place of the raw media, in all rows of a batch or in none.
+
+    Other columns are left out, if they are annotations such as an id, a type or a box. Media that are not decoded (a
+    path in `video`, say; `MediaDataset` reads it) or whose name is not known are refused.
 
     The batch holds the text padded on the right (or left), `labels` that are -100 on prompts and padding and cover
     each answer with its end token, and clips padded at the end to the longest one. As soon as one clip has not exactly
@@ -67,12 +71,14 @@ class MirasolDataCollator:
         """Return one batch of `features`.
 
         Raises:
-            ValueError: if a row has no text, unequal numbers of prompts and answers, or too long a text, or if the
-                clips' shapes disagree in more than their number of chunks.
+            ValueError: if a row has no text, unequal numbers of prompts and answers, too long a text, or media that
+                are not taken, or if the clips' shapes disagree in more than their number of chunks.
         """
         if not features:
             raise ValueError("cannot collate an empty list of rows")
         questions = [_questions(row, index) for index, row in enumerate(features)]
+        for index, row in enumerate(features):
+            check_columns(row, index)
         if self.packed:
             batch = self._packed_text(questions)
         else:
@@ -197,6 +203,8 @@ def _encoded_media(clips: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor
 
 def _questions(row: Mapping[str, Any], index: int) -> list[tuple[str, str]]:
     """Return the (prompt, answer) pairs of a row."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"row {index} is a {type(row).__name__}, expected a mapping with 'prompt' and 'answer'")
     for name in ("prompt", "answer"):
         if name not in row:
             hint = "" if set(row) & {"prompt", "answer"} else "; a Trainer keeps it with remove_unused_columns=False"
@@ -214,10 +222,8 @@ def _questions(row: Mapping[str, Any], index: int) -> list[tuple[str, str]]:
 
 def _without_batch_dimension(row: Mapping[str, Any]) -> dict[str, Any]:
     """Take off the leading dimension of one that a processor call for a single clip leaves on its outputs."""
-    ranks = {"pixel_values_videos": 5, "frames": 5, "input_features": 3, "video_mask": 1, "audio_mask": 1}
-    ranks |= {"media_hidden_states": 2, "media_attention_mask": 1}
     clip = dict(row)
-    for name, rank in ranks.items():
+    for name, rank in RANKS.items():
         value = clip.get(name)
         if value is None:
             continue
@@ -233,5 +239,4 @@ def _without_batch_dimension(row: Mapping[str, Any]) -> dict[str, Any]:
 def num_chunks(clip: Mapping[str, Any]) -> int:
     """Return the number of chunks of a row, or of its features where it was encoded beforehand; 0 without media."""
     clip = _without_batch_dimension(clip)
-    names = ("pixel_values_videos", "frames", "input_features", "media_hidden_states")
-    return max((len(clip[name]) for name in names if clip.get(name) is not None), default=0)
+    return max((len(clip[name]) for name in MEDIA_RANKS if clip.get(name) is not None), default=0)

@@ -1,5 +1,9 @@
 """The collator: labels counted by hand, ragged clips, several questions per clip."""
 
+from datetime import date
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -139,15 +143,63 @@ def test_prompts_for_generation_are_left_padded(tokenizer: PreTrainedTokenizerFa
         ({"answer": "1"}, "row 0 has no 'prompt'"),
         ({}, "'prompt'.*remove_unused_columns=False"),
         ({"prompt": ["a", "b"], "answer": ["1"]}, "lists of the same length"),
+        (None, "row 0 is a NoneType"),
         ({"prompt": "a", "answer": ["1"]}, "must both be strings or lists"),
         ({"prompt": [], "answer": []}, "above zero"),
         ({"prompt": "a" * 20, "answer": "b"}, "23 tokens?|takes 23 tokens, more than the 16"),
-        ({"prompt": "a", "answer": "b", "video_mask": torch.ones(2, 2)}, "video_mask of one clip must have 1"),
+        (_clip(2, prompt="a", answer="b") | {"video_mask": torch.ones(2, 2)}, "video_mask of one clip must have 1"),
     ],
 )
 def test_bad_rows(tokenizer: PreTrainedTokenizerFast, row: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MirasolDataCollator(tokenizer, max_length=16)([row])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"video": "holiday.mp4"},
+        {"audio": "/nowhere/at/all.wav"},
+        {"video": {"path": "holiday.mp4", "bytes": None}},
+        {"clip": b"\0\0\0 ftypisom"},
+        {"clip": {"path": None, "bytes": b"RIFF"}},
+        {"speech": {"array": [0.0, 0.1], "sampling_rate": 16000}},
+        {"clip": Path("holiday.mp4")},
+        {"files": ["holiday.webm"]},
+        {"waveform": torch.zeros(100)},
+        {"pixel_values": torch.zeros(1, 3, 4, 4)},
+        {"picture": np.zeros((4, 4, 3))},
+        {"spectrogram": [[[0.0, 1.0]]]},
+        {"decoder": object()},
+    ],
+)
+def test_media_that_are_not_decoded(tokenizer: PreTrainedTokenizerFast, column: dict[str, object]) -> None:
+    """Nothing would be learned from them: a text-only row and its loss look just like any other."""
+    (name,) = column
+    with pytest.raises(ValueError, match=f"row 1: .*{name!r}.*MediaDataset"):
+        MirasolDataCollator(tokenizer)([_clip(1, prompt="a", answer="b"), {"prompt": "a", "answer": "b", **column}])
+
+
+def test_misspelt_media_and_masks_without_media(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = {"prompt": "a", "answer": "b"}
+    with pytest.raises(ValueError, match="'audio_maks': did you mean 'audio_mask'"):
+        MirasolDataCollator(tokenizer)([_clip(2, **text) | {"audio_maks": [1, 0]}])
+    with pytest.raises(ValueError, match="pixel_value_videos"):
+        MirasolDataCollator(tokenizer)([{**text, "pixel_value_videos": torch.zeros(1, 2, 3, 4, 4)}])
+    with pytest.raises(ValueError, match="'audio_mask' without 'input_features'"):
+        MirasolDataCollator(tokenizer)([{**text, "audio_mask": [1]}])
+    with pytest.raises(ValueError, match="'video_mask' without 'pixel_values_videos' or 'frames'"):
+        MirasolDataCollator(tokenizer)([{**text, "video_mask": torch.ones(2)}])
+
+
+def test_annotations_are_left_out(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = {"prompt": "a", "answer": "b", "id": 7, "type": "what", "question": "What?", "answers": ["b", "c"]}
+    text |= {"video": None, "audio": None, "span": [1.0, 2.5], "score": np.float32(1), "day": date(2024, 1, 1)}
+    text |= {"meta": {"split": "train", "year": 2024, "tags": []}, "right": True}
+    assert set(MirasolDataCollator(tokenizer)([text])) == {"input_ids", "attention_mask", "labels"}
+    seen = _clip(2, **text, file="holiday.mp4", boxes=torch.zeros(5, 4), chunk_seconds=torch.zeros(2, 2))
+    plain = MirasolDataCollator(tokenizer)([_clip(2, prompt="a", answer="b")])
+    assert set(MirasolDataCollator(tokenizer)([seen])) == set(plain)
 
 
 def test_clips_of_other_shapes(tokenizer: PreTrainedTokenizerFast) -> None:
