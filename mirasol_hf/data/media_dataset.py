@@ -9,6 +9,7 @@ Legend: B clips, K chunks, F frames per chunk, C, H, W image, S steps per chunk,
 from __future__ import annotations
 
 import os
+import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ FILE_ERRORS = (MediaError, OSError)
 _MEDIA_COLUMNS = ("video", "audio", "start", "end")
 _MEDIA_AND_MASK = (("pixel_values_videos", "video_mask"), ("input_features", "audio_mask"))
 _SECONDS = ("video_timestamps", "chunk_seconds")
+# Unreadable examples in succession, after which the folder is more likely to be missing than the files to be bad.
+_PATIENCE = 100
 _OF_CHUNKS = (*(name for pair in _MEDIA_AND_MASK for name in pair), *_SECONDS)
 
 Row = dict[str, Any]
@@ -37,7 +40,7 @@ class MediaReader:
 
     Args:
         processor: samples, resizes and analyses.
-        on_error: `"raise"`, or `"skip"`, which leaves out files that cannot be read.
+        on_error: `"raise"`, or `"skip"`, which goes on without a file that cannot be read.
         report: takes note of bad files; None makes one in a temporary file, which all workers share.
         limits: what one file may cost; None are the defaults, with the cores divided among the workers of a loader.
         options: passed on to the processor: `num_frames`, `fps`, `num_chunks`, `return_timestamps`, `size` …
@@ -122,15 +125,17 @@ class MediaReader:
         return MediaLimits(max_threads=min(MediaLimits().max_threads, share))
 
 
-class MediaDataset(Dataset[Row | None]):
+class MediaDataset(Dataset[Row]):
     """Clips by number.
+
+    With `on_error="skip"` another example takes the place of one that cannot be read, drawn by the number of the place:
+    the same in every worker, process and epoch. No batch is ever empty, or smaller than those of other processes.
 
     Args:
         examples: what `MediaReader.read` takes, one per clip: a list of paths, a list of mappings, a
             `datasets.Dataset` …
         processor: samples, resizes and analyses.
-        reader: `on_error`, `report`, `limits` and options of [`MediaReader`]. A bad file that is skipped gives None in
-            its place, so that the numbers of all others stay; [`MediaCollator`] leaves it out of the batch.
+        reader: `on_error`, `report`, `limits` and options of [`MediaReader`].
 
     Attributes:
         report: the bad files that any worker has met.
@@ -144,10 +149,26 @@ class MediaDataset(Dataset[Row | None]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Row | None:
+    def __getitem__(self, index: int) -> Row:
+        """The clip of a number, or with `on_error="skip"` that of another where it cannot be read.
+
+        Raises:
+            MediaError, OSError: for a bad file with `on_error="raise"`, naming it.
+            MediaError: with `on_error="skip"`, if none of many examples can be read.
+            IndexError: there is no such number.
+        """
         if not -len(self) <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
-        return self.reader.read(self.examples[index])
+        index %= len(self)
+        row = self.reader.read(self.examples[index])
+        if row is not None:
+            return row
+        others = random.Random(index).sample(range(len(self)), min(len(self), _PATIENCE))
+        for other in others:
+            row = self.reader.read(self.examples[other]) if other != index else None
+            if row is not None:
+                return row
+        raise MediaError(_nothing_readable(len({index, *others}), self.report))
 
 
 class MediaIterableDataset(IterableDataset[Row]):
@@ -163,6 +184,10 @@ class MediaIterableDataset(IterableDataset[Row]):
 
     Attributes:
         report: the bad files that any worker has met.
+
+    Raises (while it is iterated):
+        MediaError, OSError: for a bad file with `on_error="raise"`, naming it.
+        MediaError: with `on_error="skip"`, if none of many examples in succession can be read, or none of all.
     """
 
     def __init__(self, examples: Iterable[Any], processor: MirasolProcessor, **reader: Any) -> None:
@@ -174,10 +199,20 @@ class MediaIterableDataset(IterableDataset[Row]):
         worker = get_worker_info()
         shared = worker is None or isinstance(self.examples, IterableDataset)
         count, own = (1, 0) if shared or worker is None else (worker.num_workers, worker.id)
+        tried = failed = 0
         for index, example in enumerate(self.examples):
-            row = self.reader.read(example) if index % count == own else None
+            if index % count != own:
+                continue
+            row = self.reader.read(example)
+            tried += 1
+            failed = failed + 1 if row is None else 0
+            if failed == _PATIENCE:
+                raise MediaError(_nothing_readable(failed, self.report))
             if row is not None:
                 yield row
+        # A worker whose share is bad has others beside it; alone, it would let a training end that never began.
+        if worker is None and 0 < tried == failed:
+            raise MediaError(_nothing_readable(failed, self.report))
 
 
 class MediaMap:
@@ -226,14 +261,14 @@ class MediaMap:
 
 
 class MediaCollator:
-    """Makes a batch of rows, without those that were skipped.
+    """Makes a batch of rows, without those that are None, as a `MediaReader` that skips gives them.
 
     Args:
         collate: gets the rows that are left, for instance a `MirasolDataCollator`; by default the media of all clips
             are padded to the longest with chunks of mask 0, and other columns become lists.
 
-    Returns of a call:
-        the batch; an empty dict if every row was skipped.
+    Raises (by a call):
+        ValueError: every row is None.
     """
 
     def __init__(self, collate: Callable[[list[Row]], dict[str, Any]] | None = None) -> None:
@@ -241,7 +276,12 @@ class MediaCollator:
 
     def __call__(self, rows: Sequence[Row | None]) -> dict[str, Any]:
         left = [row for row in rows if row is not None]
-        return self.collate(left) if left else {}
+        if not left:
+            raise ValueError(
+                f"nothing is left of a batch: all of its {len(rows)} rows were skipped. MediaDataset puts another "
+                "example in the place of one that cannot be read"
+            )
+        return self.collate(left)
 
 
 def collate_clips(rows: Sequence[Row]) -> dict[str, Any]:
@@ -267,6 +307,12 @@ def collate_clips(rows: Sequence[Row]) -> dict[str, Any]:
         elif name not in _OF_CHUNKS:
             batch[name] = [row.get(name) for row in rows]
     return batch
+
+
+def _nothing_readable(count: int, report: MediaReport) -> str:
+    """What is wrong where one example after the other fails: mostly a folder that is not there."""
+    last = report.entries()[-1].message
+    return f"none of {count} examples in succession could be read; the last: {last}. All of them: {report.path}"
 
 
 def _chunks(row: Row) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,6 @@ def mixed(folder):
     return [folder / name for name in ("one.mp4", "empty.mp4", "two.mp4", "text.mp4", "gone.mp4", "one.mp4")]
 
 
-def _rows(loader):
-    return [row for row in loader if row is not None]
-
-
 def _same(rows, others):
     assert len(rows) == len(others)
     for row, other in zip(rows, others):
@@ -66,12 +63,11 @@ def _same(rows, others):
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_give_the_same_bits_and_one_report(processor, mixed, context) -> None:
     alone = MediaDataset(mixed, processor, on_error="skip", **OPTIONS)
-    here = _rows(alone[i] for i in range(len(alone)))
-    assert len(here) == 3
+    here = [alone[i] for i in range(len(alone))]
     data = MediaDataset(mixed, processor, on_error="skip", **OPTIONS)
     loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=context)
-    _same(_rows(loader), here)
-    bad = sorted((Path(entry.file).name, entry.kind) for entry in data.report.entries())
+    _same(list(loader), here)
+    bad = sorted({(Path(entry.file).name, entry.kind) for entry in data.report.entries()})
     assert bad == [("empty.mp4", "MediaError"), ("gone.mp4", "FileNotFoundError"), ("text.mp4", "MediaError")]
     assert os.getpid() not in {entry.process for entry in data.report.entries()}
     assert len(data.report) == 3
@@ -141,12 +137,44 @@ def test_collated_clips_are_those_of_the_processor(processor, folder) -> None:
     assert not batch["video_mask"].all()
 
 
-def test_collator_leaves_out_what_was_skipped(processor, mixed) -> None:
-    data = MediaDataset(mixed, processor, on_error="skip", **OPTIONS)
-    batches = list(DataLoader(data, batch_size=3, collate_fn=MediaCollator()))
-    assert [len(batch["video_mask"]) for batch in batches] == [2, 1]
-    assert MediaCollator()([None, None]) == {}
-    assert MediaCollator(len)([data[0], None]) == 1
+def test_another_example_takes_the_place_of_one_that_is_skipped(processor, mixed) -> None:
+    examples = [{"video": path, "name": index} for index, path in enumerate(mixed)]
+    data = MediaDataset(examples, processor, on_error="skip", **OPTIONS)
+    random.seed(0)
+    before = random.getstate()
+    names = [data[i]["name"] for i in range(len(data))]
+    assert random.getstate() == before, "the random state of a training run is not touched"
+    assert [names[i] for i in (0, 2, 5)] == [0, 2, 5]
+    assert {names[i] for i in (1, 3, 4)} <= {0, 2, 5}
+    assert [data[i - 6]["name"] for i in range(6)] == names, "the same each time, and counted from the end"
+    assert len(data.report) == 3
+    batches = list(DataLoader(data, batch_size=1, collate_fn=MediaCollator()))
+    assert [len(batch["video_mask"]) for batch in batches] == [1] * 6
+
+
+def test_collator_leaves_out_none(processor, folder) -> None:
+    row = MediaDataset([folder / "one.mp4"], processor, **OPTIONS)[0]
+    assert len(MediaCollator()([row, None])["video_mask"]) == 1
+    assert MediaCollator(len)([row, None]) == 1
+    with pytest.raises(ValueError, match="all of its 2 rows were skipped"):
+        MediaCollator()([None, None])
+
+
+def test_nothing_to_read_is_an_error(processor, tmp_path, monkeypatch) -> None:
+    gone = [str(tmp_path / f"{index}.mp4") for index in range(300)]
+    with pytest.raises(MediaError, match=r"none of 3 examples.*\.mp4"):
+        MediaDataset(gone[:3], processor, on_error="skip")[1]
+    with pytest.raises(MediaError, match="none of 3 examples"):
+        next(iter(MediaIterableDataset(gone[:3], processor, on_error="skip")))
+    tried = []
+    monkeypatch.setattr(MediaReader, "read", lambda self, example: tried.append(example))
+    report = MediaReport(tmp_path / "bad.jsonl")
+    report.add(gone[0], OSError("no such file"))
+    for kind in (MediaDataset, MediaIterableDataset):
+        tried.clear()
+        with pytest.raises(MediaError, match=r"none of 10[01] examples"):
+            next(iter(kind(gone, processor, on_error="skip", report=report)))
+        assert len(tried) <= 101, "a folder that is missing is not searched to its end"
 
 
 def test_missing_sound_is_padded_with_mask_zero(processor, folder) -> None:
