@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mirasol_hf.hub.card import model_card, read_json
-from mirasol_hf.modeling.loading_mirasol import whole_folder
+from mirasol_hf.modeling.model_saving_mirasol import remove_other_weights, whole_folder
 from mirasol_hf.pipelines.remote_code import save_with_code
 
 CARD_FILE = "README.md"
@@ -53,10 +53,11 @@ def export(
         with_code=with_code,
     )
     sizes = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
-    with whole_folder(target) as partial:
+    with whole_folder(target) as stage:
         if with_code:
-            save_with_code(pipe, partial, **sizes)
+            save_with_code(pipe, stage, **sizes)
         else:
-            pipe.save_pretrained(partial, **sizes)
-        Path(partial, CARD_FILE).write_text(str(card), encoding="utf-8")
+            pipe.save_pretrained(stage, **sizes)
+        Path(stage, CARD_FILE).write_text(str(card), encoding="utf-8")
+        remove_other_weights(target, stage)
     return target

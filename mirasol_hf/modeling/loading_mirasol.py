@@ -8,16 +8,13 @@ report (`output_loading_info=True`) or says `ignore_mismatched_sizes=True`.
 
 import os
 import re
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from .distributed_mirasol import several_processes
+from .model_saving_mirasol import remove_other_weights, whole_folder
 
 # how many names an error lists before it only counts
 _LISTED = 5
@@ -56,22 +53,21 @@ class MirasolCheckpointMixin:
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Saves the model; see `PreTrainedModel.save_pretrained` for the arguments.
 
-        Files are written under a temporary name beside `save_directory` and moved there when all are whole, so that
-        a run that is broken off leaves what was there before. `distributed_checkpoint=True`, where every process
-        writes files of its own, writes in place.
+        Files are written in a temporary folder inside `save_directory` and appear when all are whole, so that a run
+        that is broken off leaves what was there before. `distributed_checkpoint=True`, where every process writes
+        files of its own, writes in place.
 
         Raises:
             ValueError: `save_directory` is a file.
         """
-        if os.path.isfile(save_directory):
-            raise ValueError(f"save_directory {os.fspath(save_directory)!r} is a file, expected a folder")
         if kwargs.get("distributed_checkpoint"):
             super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
             return
         if kwargs.get("push_to_hub"):
             kwargs.setdefault("repo_id", os.path.basename(os.path.normpath(save_directory)))
-        with whole_folder(save_directory) as partial:
-            super().save_pretrained(partial, *args, **kwargs)  # type: ignore[misc]
+        with whole_folder(save_directory) as stage:
+            super().save_pretrained(stage, *args, **kwargs)  # type: ignore[misc]
+            remove_other_weights(save_directory, stage)
         if several_processes() and self.is_distributed_loading_by_transformers:  # type: ignore[attr-defined]
             torch.distributed.barrier()  # all have called; none goes on before the first has moved the files
 
@@ -178,55 +174,6 @@ def adapter_with_magnitudes(folder: Any) -> dict[str, Any] | None:
         if not any(name.endswith(name_in_file) for name in names):
             return None
         return {f"{name}.weight" if name.endswith(name_in_file) else name: file.get_tensor(name) for name in names}
-
-
-@contextmanager
-def whole_folder(folder: str | os.PathLike) -> Iterator[str]:
-    """Gives a temporary folder whose files move into `folder` at the end, or vanish where an error occurs.
-
-    Shards that an earlier save left in `folder` and that the new index does not name are removed.
-    """
-    target = os.path.abspath(folder)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    partial = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{uuid.uuid4().hex}.partial")
-    try:
-        os.makedirs(partial)
-        yield partial
-        os.makedirs(target, exist_ok=True)
-        written = sorted(os.listdir(partial))
-        _remove_old_weights(target, written)
-        for name in written:
-            _move(os.path.join(partial, name), os.path.join(target, name))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _move(source: str, target: str) -> None:
-    """A file takes the place of one of its name; a folder's files go into the folder of its name."""
-    if os.path.isdir(source):
-        os.makedirs(target, exist_ok=True)
-        for name in os.listdir(source):
-            _move(os.path.join(source, name), os.path.join(target, name))
-    else:
-        os.replace(source, target)
-
-
-def _remove_old_weights(target: str, written: list[str]) -> None:
-    """Weights of an earlier save in another number of files would be read in place of the new ones, or beside them."""
-    for stem in ("model", "adapter_model"):
-        ours = [name for name in written if _is_weights(name, stem)]
-        if not ours:
-            continue
-        for name in os.listdir(target):
-            if _is_weights(name, stem) and name not in ours:
-                os.remove(os.path.join(target, name))
-
-
-def _is_weights(name: str, stem: str) -> bool:
-    return name == f"{stem}.safetensors" or (
-        name.startswith((f"{stem}-", f"{stem}.safetensors.index"))
-        and name.endswith((".safetensors", ".safetensors.index.json"))
-    )
 
 
 def _listed(names: Any) -> str:
