@@ -3,6 +3,8 @@
 Transformers has no plug-in entry points, so this runs when the package is imported.
 """
 
+import logging
+
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -16,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 # `transformers.AutoVideoProcessor` is a placeholder that raises where torchvision is absent; this is the real class.
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils.logging import get_logger
 
 from mirasol_hf.assets import EMBEDDED_MODEL
 
@@ -82,3 +85,9 @@ def _register_pipeline() -> None:
         default={"model": (str(EMBEDDED_MODEL), "main")},  # a local folder; the revision is not looked at
         type="multimodal",
     )
+    get_logger("transformers.pipelines").addFilter(_is_not_about_our_default)
+
+
+def _is_not_about_our_default(record: logging.LogRecord) -> bool:
+    """The library warns of default models, which lie on the Hub and may change; ours is part of the package."""
+    return f"defaulted to {EMBEDDED_MODEL} " not in record.getMessage()

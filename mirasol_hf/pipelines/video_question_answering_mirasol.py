@@ -7,8 +7,10 @@ beams decode the answers. The file imports nothing of its package, so that it ca
 Legend: N items of a batch, Q text rows (questions) of a batch, K chunks, m joint features per chunk, D width, L text.
 """
 
+import difflib
+import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeAlias
 
 import torch
@@ -19,8 +21,11 @@ from transformers.pipelines.pt_utils import KeyDataset, PipelineDataset, Pipelin
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
 _ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
 _Drawn: TypeAlias = tuple[str, float, tuple[int, ...]]  # a generated text, its probability, its tokens
-# What the processor calls otherwise than the pipeline.
-_PROCESSOR_NAMES = {"videos": "video", "text": "question"}
+# What the processor and `generate` call otherwise than the pipeline.
+_OTHER_NAMES = {"videos": "video", "text": "question", "num_return_sequences": "top_k"}
+_ITEM_KEYS = ("video", "question", "context", "use_audio", "use_video")
+# What a row of data may hold beside the question: nothing that the answer depends on.
+_UNREAD_KEYS = ("id", "answer", "answers", "candidates", "type")
 
 
 class VideoQuestionAnsweringPipeline(Pipeline):
@@ -67,12 +72,16 @@ class VideoQuestionAnsweringPipeline(Pipeline):
                 images, a file with sound alone, or `None` for a question about the context only. A list of videos, a
                 column of a dataset, and frames of five dimensions are a batch. Instead of the three arguments: a dict
                 with the keys `video`, `question`, `context` and, where needed, `audio` and any keyword of the
-                processor; a list, a generator or a `Dataset` of them.
+                processor; a list, a generator or a `Dataset` of them. A row of data may have `use_audio` and
+                `use_video`, and `id`, `answer`, `answers`, `candidates` and `type`, which are not looked at; of a
+                `Dataset` other columns are not looked at either.
             question: the question; a list with one video asks them all and encodes the video once; a list or column
                 with a list of videos gives each video its own (which may be a list again).
             context: text that the question may refer to; one for all, or a list parallel to `question`.
             top_k (`int`, defaults to 1): how many different answers at most, best first; more than one uses beams.
-            max_new_tokens (`int`), generate_kwargs (`dict`): passed to `generate`.
+            max_new_tokens, num_beams, do_sample, temperature …: any option of `generate` but `top_k`, which is here
+                the number of answers; `generate_kwargs={"top_k": …}` is that of `generate`.
+            generate_kwargs (`dict`): options of `generate` as a dict.
             batch_size (`int`), num_workers (`int`): for lists, generators and datasets.
             kwargs: `audio=`, `fps=`, `sampling_rate=`, `num_frames=`, `num_chunks=`, `start=`, `end=`: passed to the
                 processor.
@@ -89,7 +98,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             TypeError: a keyword that neither the pipeline nor the processor knows.
             OSError: a file that is missing or cannot be opened.
         """
-        return super().__call__(_as_inputs(video, question, context), **kwargs)
+        return super().__call__(_as_inputs(video, question, context, self._item_keys()), **kwargs)
 
     def answer_features(
         self,
@@ -104,60 +113,66 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             features: `media_hidden_states` [1, K·m, D] and `media_attention_mask` [1, K·m] of one video.
             question: the question, or a list of them.
             context: text that the question may refer to; one for all, or a list parallel to `question`.
-            kwargs: `top_k`, `max_new_tokens`, `generate_kwargs`, as in a call.
+            kwargs: `top_k`, `generate_kwargs` and options of `generate`, as in a call.
 
         Returns:
             As a call with one video.
 
         Raises:
             ValueError: see `__call__`.
+            TypeError: a keyword that the pipeline does not know, or one for the processor, which reads nothing here.
         """
-        _, options, _ = self._sanitize_parameters(**kwargs)
+        of_processor, options, _ = self._sanitize_parameters(**kwargs)
+        for name in of_processor.get("processor_kwargs", ()):
+            raise TypeError(f"answer_features does not know the keyword {name}: its media have been read before")
         item = self.preprocess({"video": None, "question": question, "context": context})
         batch = _collate([item])
         batch["media"] = {name: features[name] for name in _ENCODED_TENSORS}
         return self.postprocess(self.forward(batch, **{**self._forward_params, **options})["items"][0])
 
     def _sanitize_parameters(
-        self,
-        top_k: int | None = None,
-        max_new_tokens: int | None = None,
-        generate_kwargs: dict[str, Any] | None = None,
-        **processor_kwargs: Any,
+        self, top_k: int | None = None, generate_kwargs: dict[str, Any] | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         forward: dict[str, Any] = {}
-        if generate_kwargs is not None:
-            forward["generate_kwargs"] = dict(generate_kwargs)
-        if max_new_tokens is not None:
-            if generate_kwargs is not None and "max_new_tokens" in generate_kwargs:
-                raise ValueError("max_new_tokens is given twice: as an argument and in generate_kwargs")
-            forward["generate_kwargs"] = {**(generate_kwargs or {}), "max_new_tokens": max_new_tokens}
+        direct = {name: kwargs.pop(name) for name in self._generation_options() & kwargs.keys()}
+        twice = sorted(direct.keys() & (generate_kwargs or {}).keys())
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is given twice: as an argument and in generate_kwargs")
+        if direct or generate_kwargs is not None:
+            forward["generate_kwargs"] = {**(generate_kwargs or {}), **direct}
         if top_k is not None:
             if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
                 raise ValueError(f"top_k={top_k!r} must be an integer of at least 1")
             forward["top_k"] = top_k
-        return ({"processor_kwargs": processor_kwargs} if processor_kwargs else {}), forward, {}
+        _refuse_unknown(kwargs, self._item_keys() | self._generation_options() | {"generate_kwargs"})
+        return ({"processor_kwargs": kwargs} if kwargs else {}), forward, {}
+
+    def _generation_options(self) -> set[str]:
+        """Names of what a call hands to `generate`."""
+        of_config = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
+        of_call = set(inspect.signature(self.model.generate).parameters) - {"inputs", "kwargs"}
+        return (of_config | of_call) - {*self._non_generation_params, *_OTHER_NAMES}
+
+    def _item_keys(self) -> set[str]:
+        """Names of what an item may hold."""
+        of_processor = set() if self.processor is None else self.processor.call_keywords()
+        return (of_processor | set(_ITEM_KEYS)) - _OTHER_NAMES.keys()
 
     def preprocess(self, input_: Any, processor_kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
         """Reads one item: its prompts, and its media as tensors with a leading dimension of one."""
         if not isinstance(input_, Mapping):
             raise ValueError(f"an item must be a dict with 'video' and 'question', got {type(input_).__name__}")
-        call = {key: value for key, value in input_.items() if key not in ("video", "question", "context")}
-        call = {**(processor_kwargs or {}), **call}
-        for name, meant in _PROCESSOR_NAMES.items():
-            if name in call:
-                raise TypeError(f"the pipeline does not know the keyword {name}; it calls it {meant}")
+        call = {key: value for key, value in input_.items() if key not in _UNREAD_KEYS and value is not None}
+        _refuse_unknown(call, self._item_keys())
+        video, call = _media_of({**(processor_kwargs or {}), **call})
         questions, several = _questions_of(input_)
         contexts = _contexts_of(input_, len(questions))
         prompts = [self.processor.build_prompt(q, c) for q, c in zip(questions, contexts)]
         self._check_lengths(questions, prompts)
-        video = _media_source(input_.get("video"))
         media: dict[str, torch.Tensor] = {}
         if video is not None or call.get("audio") is not None:
             inputs = self.processor(videos=video, return_tensors="pt", **call)
             media = {name: inputs[name] for name in _MEDIA_TENSORS if inputs.get(name) is not None}
-        elif call:
-            self.processor(text=prompts[0], **call)  # without media too an unknown keyword is an error
         return {"prompts": prompts, "several": several, "media": media}
 
     def _check_lengths(self, questions: list[str], prompts: list[str]) -> None:
@@ -274,6 +289,27 @@ def _is_one_video(value: Any) -> bool:
     return hasattr(first, "getpixel") or (hasattr(first, "shape") and len(first.shape) <= 3)
 
 
+def _media_of(item: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The video of an item and the other keywords for the processor, with as much of the media as the item uses."""
+    call = {key: value for key, value in item.items() if key not in _ITEM_KEYS}
+    video, audio = _media_source(item.get("video")), _media_source(call.pop("audio", None))
+    if not item.get("use_audio", True):
+        audio, call["load_audio_from_video"] = None, False
+    elif not item.get("use_video", True):
+        audio = video if audio is None else audio
+    video = video if item.get("use_video", True) else None
+    return video, call if audio is None else {**call, "audio": audio}
+
+
+def _refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
+    """Raises TypeError for names that are not known, with the name that is meant or most like it."""
+    for name in given:
+        if name not in known:
+            meant = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {meant[0]}?)" if meant else ""
+            raise TypeError(f"the pipeline does not know the keyword {name}{hint}")
+
+
 def _media_source(value: Any) -> Any:
     """What the processor reads; `datasets` hands over an undecoded file as a dict of bytes and path."""
     if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:
@@ -285,18 +321,23 @@ def _shortened(text: str, limit: int = 60) -> str:
     return repr(text if len(text) <= limit else text[:limit] + "…")
 
 
-def _as_inputs(video: Any, question: Any, context: Any) -> Any:
-    """The arguments of a call as one dict, a list of dicts, or the iterable that was given."""
+def _as_inputs(video: Any, question: Any, context: Any, known: Collection[str]) -> Any:
+    """The arguments of a call as one dict, a list of dicts, or the iterable that was given.
+
+    The columns of a dataset that are not known are left out: its maker did not choose them for this call.
+    """
     if question is None:
         if isinstance(video, Mapping):
             return _with_context(video, context)
         if isinstance(video, (list, tuple)) and video and all(isinstance(item, Mapping) for item in video):
             return [_with_context(item, context) for item in video]
-        if _is_stream(video):  # also a `datasets.Dataset`, which the base class does not know
+        if _is_dataset(video):  # also a `datasets.Dataset`, which the base class does not know
+            return (_with_context(_known_columns(item, known), context) for item in video)
+        if _is_generator(video):
             return (_with_context(item, context) for item in video)
         raise ValueError("question is missing: give question=, or dicts with the keys 'video' and 'question'")
     video, question, context = _column_as_list(video), _column_as_list(question), _column_as_list(context)
-    if isinstance(video, Mapping) or _is_stream(video):
+    if isinstance(video, Mapping) or _is_dataset(video) or _is_generator(video):
         raise ValueError("question= cannot be given beside dicts, a generator or a dataset; put it into the dicts")
     if isinstance(video, (list, tuple)) and not video:
         raise ValueError("video is an empty list")
@@ -310,7 +351,9 @@ def _as_inputs(video: Any, question: Any, context: Any) -> Any:
 
 def _with_context(item: Any, context: Any) -> Any:
     """An item whose context, where it has none of its own, is the one of the call."""
-    return {"context": context, **item} if context is not None and isinstance(item, Mapping) else item
+    if context is None or not isinstance(item, Mapping) or item.get("context") is not None:
+        return item
+    return {**item, "context": context}
 
 
 def _column_as_list(value: Any) -> Any:
@@ -324,9 +367,13 @@ def _is_generator(value: Any) -> bool:
     return isinstance(value, Iterator) and not hasattr(value, "read")
 
 
-def _is_stream(value: Any) -> bool:
-    """A generator or a dataset (torch's or `datasets`'): something that gives dicts one after the other."""
-    return _is_generator(value) or isinstance(value, Dataset) or hasattr(value, "features")
+def _is_dataset(value: Any) -> bool:
+    """A dataset of torch or of `datasets`."""
+    return isinstance(value, Dataset) or hasattr(value, "features")
+
+
+def _known_columns(item: Any, known: Collection[str]) -> Any:
+    return {name: value for name, value in item.items() if name in known} if isinstance(item, Mapping) else item
 
 
 def _spread(name: str, value: Any, count: int) -> list[Any]:

@@ -329,14 +329,20 @@ class MirasolProcessor(ProcessorMixin):
         more = {"load_audio_from_video": True} if load_audio_from_video else {}
         return rows["image"], rows["video"], sounds, more
 
+    @classmethod
+    def call_keywords(cls) -> set[str]:
+        """Names of all that a call takes."""
+        named = set(inspect.signature(cls.__call__).parameters) - {"self", "kwargs"}
+        known = set(MirasolProcessorKwargs.__annotations__) | {"common_kwargs"}
+        for modality in ("text_kwargs", "videos_kwargs", "audio_kwargs"):
+            known |= set(MirasolProcessorKwargs.__annotations__[modality].__annotations__)
+        return named | known
+
     def _sorted_keywords(self, kwargs: Any) -> dict[str, Any]:
         """Keywords by the part they belong to, completed with defaults."""
         if kwargs.pop("images", None) is not None:  # the library's chat templates hand it over, mostly as None
             raise TypeError("MirasolProcessor takes no images; a still picture is a clip: videos=[picture]")
-        known = set(MirasolProcessorKwargs.__annotations__) | {"common_kwargs"}
-        for modality in ("text_kwargs", "videos_kwargs", "audio_kwargs"):
-            known |= set(MirasolProcessorKwargs.__annotations__[modality].__annotations__)
-        refuse_unknown("MirasolProcessor", kwargs, known)
+        refuse_unknown("MirasolProcessor", kwargs, self.call_keywords())
         try:
             merged: dict[str, Any] = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         except StrictDataclassError as error:

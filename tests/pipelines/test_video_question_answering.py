@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
+from transformers.utils.logging import get_logger
 
 import mirasol_hf
 from mirasol_hf.pipelines import video_question_answering_mirasol as module
@@ -108,6 +109,18 @@ def test_generation_options_of_pipeline_and_call(pipe, scene_clip, random_parts)
         pipe(str(scene_clip), QUESTIONS[0], max_new_tokens=2, generate_kwargs={"max_new_tokens": 3})
 
 
+def test_generation_options_are_taken_directly(pipe, scene_clip):
+    expected = pipe(str(scene_clip), QUESTIONS[0], generate_kwargs={"num_beams": 3, "max_new_tokens": 2})
+    assert_same(pipe(str(scene_clip), QUESTIONS[0], num_beams=3, max_new_tokens=2), expected)
+    cold = {"do_sample": True, "temperature": 1e-4, "max_new_tokens": 1}
+    assert_same(pipe(str(scene_clip), QUESTIONS[0], **cold), pipe(str(scene_clip), QUESTIONS[0], max_new_tokens=1))
+    for misspelt, meant in (("num_beam", "num_beams"), ("do_sampel", "do_sample"), ("num_return_sequences", "top_k")):
+        with pytest.raises(TypeError, match=rf"know the keyword {misspelt} \(did you mean {meant}\?\)"):
+            pipe(str(scene_clip), QUESTIONS[0], **{misspelt: 3})
+    with pytest.raises(TypeError, match="temperatur"):
+        pipeline(PIPELINE_TASK, model=pipe.model, processor=pipe.processor, temperatur=2.0)
+
+
 def test_batch_gives_what_single_calls_give(pipe, scene_clip, other_clip):
     items = [
         {"video": str(scene_clip), "question": QUESTIONS[0]},
@@ -162,6 +175,37 @@ def test_rows_of_a_datasets_dataset(pipe, scene_clip):
     assert_same(found[0], pipe(str(scene_clip), QUESTIONS[0]))
 
 
+def test_rows_of_data_with_all_their_columns(pipe, scene_clip, other_clip):
+    """Rows as benchmarks and recipes have them, nulls where a row lacks what others have."""
+    import datasets
+
+    row = {
+        "id": "1", "video": str(scene_clip), "audio": None, "start": 1.0, "end": None, "use_audio": None,
+        "use_video": None, "context": None, "question": QUESTIONS[0], "answer": "red", "answers": None,
+        "candidates": ["red", "blue"], "type": "seen",
+    }  # fmt: skip
+    deaf = {**row, "use_audio": False, "start": None}
+    blind = {**row, "use_video": False, "start": None}
+    expected = [
+        pipe(str(scene_clip), QUESTIONS[0], start=1.0),
+        pipe(str(scene_clip), QUESTIONS[0], load_audio_from_video=False),
+        pipe(None, QUESTIONS[0], audio=str(scene_clip)),
+    ]
+    rows = datasets.Dataset.from_list([{**one, "licence": "CC0"} for one in (row, deaf, blind)])
+    for found in (pipe([row, deaf, blind]), list(pipe(rows)), list(pipe(iter([row, deaf, blind]), batch_size=3))):
+        for got, wanted in zip(found, expected, strict=True):
+            assert_same(got, wanted)
+    scores = [found[0]["score"] for found in expected]
+    assert len(set(scores)) == 3
+    with pytest.raises(TypeError, match="licence"):  # in a dict that is made for the call it may be a slip
+        pipe({**row, "licence": "CC0"})
+
+
+def test_sound_column_of_undecoded_files(pipe, scene_clip, other_clip):
+    row = {"video": str(scene_clip), "audio": {"bytes": other_clip.read_bytes(), "path": None}}
+    assert_same(pipe({**row, "question": QUESTIONS[0]}), pipe(str(scene_clip), QUESTIONS[0], audio=str(other_clip)))
+
+
 def test_columns_of_a_dataset(pipe, scene_clip, other_clip):
     import datasets
 
@@ -177,7 +221,7 @@ def test_columns_of_a_dataset(pipe, scene_clip, other_clip):
 
 def test_context_of_a_call_holds_for_items_without_one(pipe):
     told = {"context": "Ada is a circle."}
-    items = [{"question": "What is Ada?"}, {"question": "What is Ada?", "context": "Ada is a star."}]
+    items = [{"question": "What is Ada?", "context": None}, {"question": "What is Ada?", "context": "Ada is a star."}]
     expected = [pipe({**items[0], **told}), pipe(items[1])]
     for found in (pipe(items, **told), list(pipe((item for item in items), **told))):
         for got, wanted in zip(found, expected, strict=True):
@@ -298,8 +342,20 @@ def test_pipeline_file_stands_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_embedded_model_is_the_default(scene_clip):
-    found = pipeline(PIPELINE_TASK, device="cpu")
+def test_answering_features_takes_no_option_of_reading(pipe, scene_clip):
+    features = pipe.model.encode_media(**pipe.processor(videos=str(scene_clip), return_tensors="pt"))
+    assert_same(pipe.answer_features(features, QUESTIONS[0], num_beams=2), pipe(scene_clip, QUESTIONS[0], num_beams=2))
+    with pytest.raises(TypeError, match="num_frames"):
+        pipe.answer_features(features, QUESTIONS[0], num_frames=8)
+
+
+def test_embedded_model_is_the_default(scene_clip, caplog):
+    get_logger("transformers").addHandler(caplog.handler)
+    try:
+        found = pipeline(PIPELINE_TASK, device="cpu")
+    finally:
+        get_logger("transformers").removeHandler(caplog.handler)
+    assert not caplog.records  # no warning of a default model
     assert found.model.config.model_type == "mirasol"
     answer = found(str(scene_clip), "How many shapes are shown in all?")[0]
     assert answer["answer"]
