@@ -45,8 +45,8 @@ class MediaLimits:
             it holds for each, and waiting for a pipe does not count.
         max_threads: decoding threads for large pictures, never more than cores; the result does not depend on it.
         allow_urls: whether http and https addresses are read; all others never are. The whole file is fetched first.
-        max_url_bytes: bytes that are fetched from one address.
-        max_url_seconds: wall-clock seconds for fetching them; a TimeoutError ends it.
+        max_url_bytes: bytes that come in from one address, with all that is sent around its body.
+        max_url_seconds: wall-clock seconds for all of it, from the look-up of the name on; a TimeoutError ends it.
         max_redirects: how often an address may lead to another one.
         formats: names of the demuxers that may be used, separated by commas.
     """
