@@ -1,11 +1,13 @@
 """`mirasol info`: the parameters of a model, part by part."""
 
 import json
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirasol_hf.cli.loading import load_config
+from mirasol_hf.cli.loading import adapter_base, load_config, model_folder
 from mirasol_hf.cli.options import JsonOption, ModelOption
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ def info(
         raise ValueError("--preset and --model exclude each other; give one")
     config = MirasolConfig.from_preset(preset) if preset is not None else load_config(model)
     facts = describe(config)
+    if preset is None and adapter_base(model_folder(model)) is not None:
+        facts["adapter_parameters"] = _adapter_parameters(model_folder(model))
     if json_output:
         print(json.dumps(facts))
     else:
@@ -68,6 +72,13 @@ def describe(config: "MirasolConfig") -> dict[str, Any]:
     }
 
 
+def _adapter_parameters(folder: Path) -> int:
+    """How many numbers an adapter's file holds, by its header."""
+    from mirasol_hf.modeling.loading_mirasol import adapter_shapes
+
+    return sum(math.prod(shape) for shape in adapter_shapes(folder).values())
+
+
 def _print_table(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -80,6 +91,8 @@ def _print_table(facts: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("total", f"{facts['total_parameters']:,}", "100.0%")
     table.add_row("of it time-aligned", "", f"{facts['time_aligned_share']:.1%}")
+    if "adapter_parameters" in facts:
+        table.add_row("adapter", f"{facts['adapter_parameters']:,}", "")
     console = table_console()
     console.print(table)
     console.print("one chunk: " + ", ".join(f"{key} {value}" for key, value in facts["chunk"].items()))

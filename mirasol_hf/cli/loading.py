@@ -1,7 +1,7 @@
-"""Finds and loads the model that a command asks for."""
+"""Finds and loads the model that a command asks for: a checkpoint, or an adapter with the model it was made for."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mirasol_hf.assets import EMBEDDED_MODEL
 
@@ -9,26 +9,47 @@ if TYPE_CHECKING:
     from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
     from mirasol_hf.pipelines.video_question_answering_mirasol import VideoQuestionAnsweringPipeline
 
+_CONFIG, _ADAPTER_CONFIG, _PROCESSOR_CONFIG = "config.json", "adapter_config.json", "processor_config.json"
+
 
 def model_folder(model: str | None) -> Path:
-    """The folder of a checkpoint; `None` is the embedded one.
+    """The folder of a checkpoint or an adapter; `None` is the embedded checkpoint.
 
     Raises:
-        OSError: there is no such folder, or it holds no `config.json`.
+        OSError: there is no such folder, or it holds neither.
     """
     folder = EMBEDDED_MODEL if model is None else Path(model)
     if not folder.is_dir():
         raise NotADirectoryError(f"model {str(folder)!r} is not a folder; expected one that save_pretrained wrote")
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"model {str(folder)!r} holds no config.json; expected what save_pretrained wrote")
+    if not any((folder / name).is_file() for name in (_CONFIG, _ADAPTER_CONFIG)):
+        raise FileNotFoundError(
+            f"model {str(folder)!r} holds no {_CONFIG} or {_ADAPTER_CONFIG}; expected what save_pretrained wrote"
+        )
     return folder
 
 
-def load_config(model: str | None) -> "MirasolConfig":
-    """The configuration of a checkpoint folder.
+def adapter_base(folder: Path) -> str | None:
+    """The model that the adapter in a folder was made for, as the library takes it; `None` where there is no adapter.
 
     Raises:
-        OSError: see `model_folder`, or `config.json` is not readable as JSON.
+        ValueError: the adapter's configuration does not name its model.
+    """
+    from mirasol_hf.hub.card import read_json
+
+    path = folder / _ADAPTER_CONFIG
+    if not path.is_file():
+        return None
+    base = read_json(path, "base_model_name_or_path")["base_model_name_or_path"]
+    if not isinstance(base, str) or not base:
+        raise ValueError(f"{path} does not name the adapter's model: base_model_name_or_path is {base!r}")
+    return base
+
+
+def load_config(model: str | None) -> "MirasolConfig":
+    """The configuration of a checkpoint folder, or of the model that an adapter was made for.
+
+    Raises:
+        OSError: see `model_folder`, or `config.json` is not readable as JSON, or an adapter's model is not there.
         ValueError: the folder holds a model of another type.
     """
     from transformers import PreTrainedConfig
@@ -36,17 +57,27 @@ def load_config(model: str | None) -> "MirasolConfig":
     from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
 
     folder = model_folder(model)
-    found = PreTrainedConfig.get_config_dict(str(folder))[0].get("model_type")
+    base = adapter_base(folder)
+    source = str(folder) if base is None else base
+    try:
+        found = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+    except (OSError, ValueError) as error:
+        if base is None or Path(base).is_dir():
+            raise
+        raise FileNotFoundError(f"adapter {str(folder)!r} was made for {base!r}, which cannot be read") from error
     if found != MirasolConfig.model_type:
-        raise ValueError(f"model {str(folder)!r} is of type {found!r}, expected {MirasolConfig.model_type!r}")
-    return MirasolConfig.from_pretrained(str(folder))
+        raise ValueError(f"model {source!r} is of type {found!r}, expected {MirasolConfig.model_type!r}")
+    return MirasolConfig.from_pretrained(source)
 
 
 def load_pipeline(model: str | None) -> "VideoQuestionAnsweringPipeline":
-    """The question answering pipeline over a checkpoint folder, with the library's chatter switched off.
+    """The question answering pipeline over a folder, with the library's chatter switched off.
+
+    An adapter is merged into its model, so that what is exported is whole; its processor is its model's where it
+    brings none.
 
     Raises:
-        OSError, ValueError: see `load_config`.
+        OSError, ValueError: see `load_config`; or the adapter was made for another model.
     """
     from transformers import pipeline
     from transformers.utils import logging
@@ -56,4 +87,18 @@ def load_pipeline(model: str | None) -> "VideoQuestionAnsweringPipeline":
     load_config(model)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return pipeline(PIPELINE_TASK, model=str(model_folder(model)))
+    folder = model_folder(model)
+    base = adapter_base(folder)
+    parts: dict[str, Any] = {"model": str(folder)} if base is None else _merged(folder, base)
+    return pipeline(PIPELINE_TASK, **parts)
+
+
+def _merged(folder: Path, base: str) -> dict[str, Any]:
+    """An adapter's model with the adapter in its weights, and the processor."""
+    from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
+    from mirasol_hf.processing.processing_mirasol import MirasolProcessor
+    from mirasol_hf.training.adapters import load_adapter
+
+    source = str(folder) if (folder / _PROCESSOR_CONFIG).is_file() else base
+    adapted = load_adapter(MirasolForConditionalGeneration.from_pretrained(base), folder)
+    return {"model": adapted.merge_and_unload(), "processor": MirasolProcessor.from_pretrained(source)}

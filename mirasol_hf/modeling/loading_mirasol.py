@@ -129,16 +129,25 @@ def check_adapter(model: Any, folder: Any) -> None:
             sizes; both sides are named.
         FileNotFoundError: the folder holds no `adapter_model.safetensors`.
     """
+    for name, shape in adapter_shapes(folder).items():
+        _check_adapter_tensor(model, os.path.join(folder, _ADAPTER_WEIGHTS), name, shape)
+
+
+def adapter_shapes(folder: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of an adapter's tensors, read from the header of its file.
+
+    Raises:
+        ValueError: the file is damaged.
+        FileNotFoundError: the folder holds no `adapter_model.safetensors`.
+    """
     path = os.path.join(folder, _ADAPTER_WEIGHTS)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{os.fspath(folder)!r} holds no {_ADAPTER_WEIGHTS}; expected a saved adapter")
     try:
         with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    for name, shape in shapes.items():
-        _check_adapter_tensor(model, path, name, shape)
 
 
 def _check_adapter_tensor(model: Any, path: str, name: str, shape: tuple[int, ...]) -> None:
