@@ -13,6 +13,8 @@ from .text_cache_mirasol import has_media, keep_media
 RAW_MEDIA = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
 ENCODED_MEDIA = ("media_hidden_states", "media_attention_mask")
 TIMES = ("chunk_seconds", "video_timestamps")  # for people: the model counts chunks
+# what `generate` takes and continuous batching, which `cache_implementation="paged"` switches to, drops without a word
+_NOT_TOKENS = (*RAW_MEDIA, *ENCODED_MEDIA, "media_index", "inputs_embeds", "position_ids", "cache", "past_key_values")
 
 
 class MirasolGenerationMixin(GenerationMixin):
@@ -107,6 +109,26 @@ class MirasolGenerationMixin(GenerationMixin):
         elif inputs.get("media_hidden_states") is not None:
             _drop(inputs, *RAW_MEDIA)
         return inputs
+
+    def generate_batch(self, inputs: list[list[int]], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The library's continuous batching, which reads token ids and nothing else.
+
+        Raises:
+            ValueError: for media, or anything else that it would leave out.
+        """
+        dropped = [name for name in _NOT_TOKENS if kwargs.get(name) is not None]
+        if dropped:
+            raise ValueError(
+                f"continuous batching (generate_batch, or cache_implementation='paged') takes token ids alone and "
+                f"would leave out {', '.join(dropped)}; expected generate() with another cache_implementation"
+            )
+        mask = kwargs.get("attention_mask")
+        if mask is not None and not bool(mask.all()):
+            raise ValueError(
+                "continuous batching would read the padding that attention_mask hides; expected generate_batch() with "
+                "a list of tokens without padding for each row"
+            )
+        return super().generate_batch(inputs, *args, **kwargs)
 
 
 def _drop(arguments: dict[str, Any], *names: str) -> None:

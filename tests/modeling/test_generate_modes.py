@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import CompileConfig, DynamicCache, EncoderDecoderCache, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    CompileConfig,
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from tests.modeling import generation_references as references
@@ -328,6 +335,35 @@ def test_text_only_continuous_batching(model: Any, prompts: torch.Tensor) -> Non
     outputs = model.generate_batch(prompts.tolist(), progress_bar=False)
     generated = torch.tensor([outputs[name].generated_tokens for name in sorted(outputs)])
     assert torch.equal(generated, references.greedy(model, prompts, STEPS)[:, prompts.shape[1] :])
+
+
+def test_continuous_batching_drops_nothing_silently(model: Any, media: Media, prompts: torch.Tensor) -> None:
+    batch = media(2, 3)
+    encoded = model.encode_media(**batch)
+    filled = model.generate(prompts, **batch, **PLAIN, return_dict_in_generate=True).past_key_values
+    for dropped in (
+        {name: batch[name] for name in ("pixel_values_videos", "video_mask")},
+        {name: batch[name] for name in ("input_features", "audio_mask")},
+        {"media_hidden_states": encoded.media_hidden_states},
+        {"past_key_values": filled},
+        {"inputs_embeds": model.get_input_embeddings()(prompts)},
+    ):
+        said = "token ids alone and would leave out " + next(iter(dropped))
+        with pytest.raises(ValueError, match=said):
+            model.generate(prompts, **dropped, **PLAIN, cache_implementation="paged")
+        with pytest.raises(ValueError, match=said):
+            model.generate_batch(prompts.tolist(), **dropped)
+    padded = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
+    with pytest.raises(ValueError, match="padding that attention_mask hides"):
+        model.generate(prompts, attention_mask=padded, **PLAIN, cache_implementation="paged")
+
+
+def test_a_generation_config_cannot_drop_media(model: Any, media: Media, prompts: torch.Tensor) -> None:
+    """The library looks for "paged" among the arguments of the call only; elsewhere it decodes as usual."""
+    batch = media(2, 3)
+    config = GenerationConfig(**PLAIN, cache_implementation="paged")
+    expected = references.greedy(model, prompts, STEPS, **batch)
+    assert torch.equal(model.generate(prompts, **batch, generation_config=config), expected)
 
 
 @pytest.mark.parametrize("kind", ["ragged", "text"])
