@@ -5,6 +5,7 @@ neither stretch nor tear the sound.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -12,9 +13,18 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.filter import Graph
 
 from .clock_mirasol import KnownClock
-from .demux_mirasol import add_problem, decode_packet, open_container, packets, prepare_codec, stream_at
+from .demux_mirasol import (
+    add_problem,
+    decode_packet,
+    frame_second,
+    open_container,
+    packets,
+    prepare_codec,
+    stream_at,
+)
 from .media_index_mirasol import AudioIndex
 from .media_limits_mirasol import MediaLimits
 from .media_source_mirasol import MediaSource
@@ -141,7 +151,7 @@ class AudioReader:
                     if frame.samples == 0:
                         continue
                     idle = 0
-                    if (second := frame.time) is not None:
+                    if (second := frame_second(frame, stream)) is not None:
                         clock = second - self.origin
                     yield frame, clock
                     clock += frame.samples / frame.sample_rate
@@ -189,15 +199,11 @@ def on_grid(frame: Any, start: float, anchor: float, sampling_rate: int) -> tupl
     skip = -place % period
     if place <= 0 or not 0 < skip < frame.samples:
         return frame, start
-    samples = frame.to_ndarray()
-    width = 1 if samples.shape[0] > 1 else frame.layout.nb_channels
-    try:
-        rest = np.ascontiguousarray(samples[:, skip * width :])
-        cut = av.AudioFrame.from_ndarray(rest, format=frame.format.name, layout=frame.layout.name)
-    except ValueError:
-        return frame, start
-    cut.sample_rate = rate
-    return cut, anchor + (place + skip) / rate
+    fifo = av.AudioFifo()
+    frame.pts = None  # the samples are counted here
+    fifo.write(frame)
+    fifo.read(skip)
+    return fifo.read(), anchor + (place + skip) / rate
 
 
 def sound_allowed(frame: Any, limits: MediaLimits) -> bool:
@@ -228,7 +234,7 @@ class SoundRun:
         self.unit = Fraction(1, frame.sample_rate)
         self.piece = piece
         self.resampler = self._new_resampler()
-        self.mix_here = False
+        self.mixer: Graph | None = None
 
     def _new_resampler(self) -> Any:
         # Without a ceiling the mix of loud channels would exceed full scale, by 3 dB for plain stereo.
@@ -246,7 +252,7 @@ class SoundRun:
     def push(self, frame: Any) -> Iterator[tuple[int, Samples]]:
         """Resampled pieces that are ready."""
         # The first frame goes in alone: it shows whether FFmpeg can mix these channels.
-        gathers = self.piece is not None and self.taken > 0 and not self.mix_here and frame.layout.nb_channels <= 8
+        gathers = self.piece is not None and self.taken > 0 and self.mixer is None and frame.layout.nb_channels <= 8
         self.taken += frame.samples
         if not gathers:
             yield from self._flush()
@@ -270,14 +276,15 @@ class SoundRun:
     def _convert(self, frame: Any, taken: int) -> Iterator[tuple[int, Samples]]:
         frame.pts, frame.time_base = taken, self.unit
         self.converted = taken + frame.samples
-        if not self.mix_here:
+        if self.mixer is None:
             try:
                 out = self.resampler.resample(frame)
             except (av.FFmpegError, ValueError):
                 # A channel layout that FFmpeg has no mixing matrix for.
-                self.resampler, self.mix_here = self._new_resampler(), True
-        if self.mix_here:
-            out = self.resampler.resample(_mixed(frame))
+                self.resampler, self.mixer = self._new_resampler(), _channel_mixer(frame)
+        if self.mixer is not None:
+            self.mixer.push(frame)
+            out = self.resampler.resample(self.mixer.pull())
         yield from self._placed(out)
 
     def _placed(self, frames: list[Any]) -> Iterator[tuple[int, Samples]]:
@@ -296,17 +303,21 @@ def finite_samples(data: Samples, problems: list[str]) -> Samples:
     return np.clip(np.nan_to_num(data, nan=0.0, posinf=_LOUDEST, neginf=-_LOUDEST), -1.0, 1.0)
 
 
-def _mixed(frame: Any) -> Any:
-    """The frame with its channels averaged into one, float32."""
-    samples = frame.to_ndarray()
-    if samples.shape[0] == 1:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    scale = 1.0 if samples.dtype.kind == "f" else 1.0 / float(np.iinfo(samples.dtype).max)
-    shift = 0.5 if samples.dtype == np.uint8 else 0.0
-    mono = (samples.astype(np.float64).mean(0, keepdims=True) * scale - shift) * (2.0 if shift else 1.0)
-    out = av.AudioFrame.from_ndarray(mono.astype(np.float32), format="flt", layout="mono")
-    out.sample_rate, out.pts, out.time_base = frame.sample_rate, frame.pts, frame.time_base
-    return out
+def _channel_mixer(frame: Any) -> Graph:
+    """A filter that makes one channel of frames like this one, in float32: the mean of all channels.
+
+    Of an ambisonic sound it is the first channel alone, which hears all directions alike.
+    """
+    layout = frame.layout
+    channels = 1 if re.fullmatch(r"ambisonic \d+", layout.name) else layout.nb_channels
+    graph = Graph()
+    source = graph.add_abuffer(
+        sample_rate=frame.sample_rate, format=frame.format, layout=layout, time_base=Fraction(1, frame.sample_rate)
+    )
+    mean = "+".join(f"c{channel}" for channel in range(channels))
+    chain = ("aformat", "sample_fmts=flt"), ("pan", f"mono|c0<{mean}"), ("abuffersink", None)
+    graph.link_nodes(source, *(graph.add(name, options) for name, options in chain)).configure()
+    return graph
 
 
 def join_pieces(begin: int, found: list[tuple[int, Samples]]) -> tuple[int, Samples]:

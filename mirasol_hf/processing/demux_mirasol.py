@@ -69,9 +69,27 @@ def open_stream(source: Any, limits: MediaLimits, formats: str) -> Any:
         "max_samples": str(limits.max_sampling_rate),
     }
     try:
-        return av.open(source, mode="r", options=options, metadata_errors="replace", buffer_size=1 << 16)
+        container = av.open(source, mode="r", options=options, metadata_errors="replace", buffer_size=1 << 16)
     except (av.FFmpegError, UnicodeError) as error:
         raise MediaError(f"{source.label}: not a readable media file ({_cause(error)})") from error
+    for stream in container.streams.audio:
+        _forget_channel_order(stream.codec_context)
+    return container
+
+
+def _forget_channel_order(context: Any | None) -> None:
+    """Number the channels of a decoder that is not open yet, where the file lists them in an order of its own.
+
+    A list of channels lies in memory that PyAV frees each time the layout is looked at, by its own code for each
+    frame too; a layout that has a name, or is only a number, has no such memory.
+    """
+    if context is None:
+        return
+    layout = context.layout
+    name = layout.name
+    if layout.nb_channels:
+        listed = "+" in name or " channels (" in name
+        context.layout = f"{layout.nb_channels} channels" if listed else name
 
 
 def choose_streams(container: Any, limits: MediaLimits, problems: list[str]) -> tuple[Any | None, Any | None]:
@@ -132,6 +150,15 @@ def in_decoding_order(container: Any) -> bool:
 def decode_packet(packet: Any) -> list[Any]:
     """Frames of one packet; a packet that cannot be decoded raises `av.FFmpegError` and reading can go on."""
     return list(packet.decode())
+
+
+def frame_second(frame: Any, stream: Any) -> float | None:
+    """The container's second at which a decoded frame begins; None if it does not say.
+
+    Frames that leave the decoder at the very end have no unit of time of their own, and a `time` that is no number.
+    """
+    unit = frame.time_base or stream.time_base
+    return None if frame.pts is None or not unit else float(frame.pts * unit)
 
 
 def add_problem(problems: list[str], text: str) -> None:

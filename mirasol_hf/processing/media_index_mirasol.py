@@ -22,6 +22,7 @@ from .demux_mirasol import (
     add_problem,
     choose_streams,
     decode_packet,
+    frame_second,
     in_decoding_order,
     is_cut,
     open_container,
@@ -259,7 +260,8 @@ class _AudioLister:
             return
         for frame in frames:
             if frame.samples and self.decoded is None:
-                self.decoded = frame.pts * float(frame.time_base) if frame.pts is not None else self.first
+                second = frame_second(frame, self.stream)
+                self.decoded = self.first if second is None else second
 
     def index(self) -> AudioIndex | None:
         if self.first is None or (self.decoded is None and self.tries):

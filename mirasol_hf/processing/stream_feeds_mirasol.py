@@ -11,7 +11,7 @@ from typing import Any
 
 from .audio_reader_mirasol import PREROLL_SECONDS, Samples, SoundRun, finite_samples, join_pieces, on_grid
 from .chunk_plan_mirasol import SAME_INSTANT, ChunkPlan, plan_chunks, sample_ranges
-from .demux_mirasol import REORDERED_FRAMES, ShownTimes, packet_tick
+from .demux_mirasol import REORDERED_FRAMES, ShownTimes, frame_second, packet_tick
 from .media_index_mirasol import PacketDurations
 from .picture_mirasol import Pictures, rgb_picture
 
@@ -253,15 +253,15 @@ class AudioFeed:
     def push(self, frame: Any) -> None:
         """Take the next decoded frame; before the origin is known it waits."""
         if self.begin is None:
-            timed = frame.pts is not None
-            self.begin = float(frame.pts * frame.time_base) if timed else float(self.first or 0.0)
+            second = frame_second(frame, self.stream)
+            self.begin = float(self.first or 0.0) if second is None else second
         self.waiting.append(frame)
 
     def place(self) -> None:
         """Put the frames that wait where their time stamps say."""
         for frame in self.waiting:
-            if frame.pts is not None and frame.time_base is not None:
-                self.clock = float(frame.pts * frame.time_base) - self.origin
+            if (second := frame_second(frame, self.stream)) is not None:
+                self.clock = second - self.origin
             elif self.clock is None:
                 self.clock = (self.begin or 0.0) - self.origin
             start = self.clock

@@ -89,6 +89,22 @@ def _sounds(seconds, rate, events, channels, delay, codec):
         yield frame
 
 
+def write_channels(path, codec: str, gains, *, layout: str | None = None, rate: int = 48000, **stream_options):
+    """Half a second of a 440 Hz tone of amplitude 0.5, in each channel times its own gain; returns the path."""
+    layout = layout or f"{len(gains)} channels"
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate)
+    samples = (wave[:, None] * np.asarray(gains)).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, **stream_options)
+        stream.layout = layout
+        for first in range(0, len(samples), 1024):
+            block = av.AudioFrame.from_ndarray(samples[first : first + 1024].reshape(1, -1), "flt", layout)
+            block.sample_rate, block.pts, block.time_base = rate, first, Fraction(1, rate)
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    return path
+
+
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 QUIET_X265 = {"x265-params": "log-level=none"}
 # Name, and what differs from a clip of 25 pictures in H.264 with mono AAC at 44.1 kHz.

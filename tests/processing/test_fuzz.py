@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from media_maker import write_kinds
+from media_maker import write_channels, write_kinds
 
 MUTANTS = 3000
 WORKERS = 2
@@ -22,6 +22,8 @@ _WORKER = Path(__file__).with_name("fuzz_worker.py")
 @pytest.mark.skipif(sys.platform != "linux", reason="the worker's memory limit needs /proc")
 def test_thousands_of_mutants(tmp_path):
     write_kinds(tmp_path)
+    write_channels(tmp_path / "nine.mka", "libopus", [1.0] * 9, options={"mapping_family": "255"})
+    write_channels(tmp_path / "surround.m4a", "aac", [1.0] * 8, layout="7.1")
     reports: list[str] = []
     lanes = [threading.Thread(target=_lane, args=(tmp_path, k, reports)) for k in range(WORKERS)]
     for lane in lanes:
