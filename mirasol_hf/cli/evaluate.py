@@ -1,6 +1,5 @@
 """`mirasol eval`: measures a model on a benchmark."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 from mirasol_hf.cli.loading import load_pipeline
 from mirasol_hf.cli.options import JsonOption, ModelOption
 from mirasol_hf.cli.progress import progress_bar
+from mirasol_hf.strict_json import dumps
 
 BENCHMARKS = ("avscenes",)
 
@@ -38,7 +38,7 @@ def evaluate(
     with progress_bar("answering") as advance:
         result = run(model=pipe, split=split, limit=limit, ablate=ablate, work_dir=work_dir, progress=advance)
     if json_output:
-        print(json.dumps(result))
+        print(dumps(result))
     else:
         _print_table(result)
 

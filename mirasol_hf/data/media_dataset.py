@@ -128,7 +128,7 @@ class MediaReader:
 class MediaDataset(Dataset[Row]):
     """Clips by number.
 
-    With `on_error="skip"` another example takes the place of one that cannot be read, drawn by the number of the place:
+    With `on_error="skip"` another example takes the place of one that cannot be read, drawn by the place's number:
     the same in every worker, process and epoch. No batch is ever empty, or smaller than those of other processes.
 
     Args:

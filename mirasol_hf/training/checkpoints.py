@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from mirasol_hf.strict_json import dumps
 
 PARTIAL_PREFIX = "tmp-"
 
@@ -40,6 +43,7 @@ class WholeCheckpoints(Trainer):
             self.accelerator.wait_for_everyone()
             self._note_best(partial, run)
             if self.args.should_save:
+                self._write_state(partial / name)
                 put_in_place(partial / name, run / name)
         finally:
             self._partial = None
@@ -53,8 +57,11 @@ class WholeCheckpoints(Trainer):
         best = self.state.best_model_checkpoint
         if best is not None and Path(best).parent == partial:
             self.state.best_model_checkpoint = str(run / Path(best).name)
-            if self.args.should_save:
-                self.state.save_to_json(str(partial / Path(best).name / TRAINER_STATE_NAME))
+
+    def _write_state(self, folder: Path) -> None:
+        """The state as it is once the checkpoint has its name, without numbers that JSON does not have."""
+        text = dumps(asdict(self.state), indent=2, sort_keys=True) + "\n"
+        (folder / TRAINER_STATE_NAME).write_text(text, encoding="utf-8")
 
     def _finish_checkpoint(self, run: Path, folder: Path) -> None:
         """What the library does with a written checkpoint, which it would have done too early."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +17,10 @@ from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
 from mirasol_hf.processing.feature_extraction_mirasol import MirasolFeatureExtractor
 from mirasol_hf.processing.processing_mirasol import MirasolProcessor
 from mirasol_hf.processing.video_processing_mirasol import MirasolVideoProcessor
+from mirasol_hf.strict_json import dumps
 from mirasol_hf.training.avscenes_data import AVScenesClips, StageBatches
 from mirasol_hf.training.collator import MirasolDataCollator
+from mirasol_hf.training.finite import check_weights
 from mirasol_hf.training.optimizer import MuonWithAdamW
 from mirasol_hf.training.recipe import Normalisation, Optimisation, Recipe, load_recipe
 from mirasol_hf.training.schedule import cosine_cycles
@@ -62,6 +63,7 @@ def run_recipe(
     trainer = build_trainer(plan, model, processor, folder)
     began = time.monotonic()
     output = trainer.train(resume_from_checkpoint=checkpoint)
+    check_weights(model, "the trained model")
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     history = trainer.state.log_history
@@ -75,7 +77,7 @@ def run_recipe(
         "last_losses": _last(history, "loss"),
         "validation": _last(history, "validation_overall"),
     }
-    (folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / RESULT_FILE).write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
@@ -222,7 +224,7 @@ class FamilyAccuracy(TrainerCallback):
         )
         entry = {f"validation_{name}": value for name, value in result.items()}
         state.log_history.append({**entry, "step": state.global_step})
-        print(json.dumps({"step": state.global_step, **entry}), flush=True)
+        print(dumps({"step": state.global_step, **entry}), flush=True)
 
 
 def hardware() -> str:
@@ -264,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_args(arguments)
     result = run_recipe(given.recipe, given.output, given.resume, given.overrides)
-    print(json.dumps({key: value for key, value in result.items() if key != "recipe"}, indent=2))
+    print(dumps({key: value for key, value in result.items() if key != "recipe"}, indent=2))
     return 0
 
 

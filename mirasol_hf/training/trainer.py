@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,15 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import get_last_checkpoint
 
 from mirasol_hf.modeling.generation_mirasol import RAW_MEDIA
 from mirasol_hf.modeling.losses_mirasol import predicted_chunks
 from mirasol_hf.pipelines.video_question_answering_mirasol import check_geometry
+from mirasol_hf.strict_json import without_non_finite
 from mirasol_hf.training.checkpoints import WholeCheckpoints
 from mirasol_hf.training.collator import num_chunks
+from mirasol_hf.training.finite import FiniteStart, NonFiniteError, check_weights, not_finite
 
 LOSS_NAMES = ("text_loss", "latent_loss", "video_reconstruction_loss", "audio_reconstruction_loss")
 PROMPT_KEYS = ("prompt_input_ids", "prompt_attention_mask")
@@ -31,6 +35,9 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
     - Label smoothing changes the text loss alone; the media losses stay.
     - `train_sampling_strategy="group_by_length"` groups clips by their number of chunks.
     - A processor (`processing_class`) whose geometry is not the model's is refused with a `ValueError`.
+    - A loss or gradient norm that is not finite ends the run before the optimizer uses it (`NonFiniteError` says which
+      and names the last checkpoint); weights that are not finite are neither trained nor saved. Where a loss scaler
+      skips steps of infinite gradients on purpose (float16), losses alone are looked at.
     - A checkpoint has its name only once it is whole (see `WholeCheckpoints`).
     - `batch_sampler` gives the training batches as lists of row numbers, in order; without it the usual sampler rules.
 
@@ -51,6 +58,9 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
         if hasattr(self.processing_class, "video_processor"):
             check_geometry(self.processing_class, self.model.config)
         self.batch_sampler = batch_sampler
+        # The library's filter replaces a loss that is not finite by an average; here it ends the run.
+        self.args.logging_nan_inf_filter = False
+        self.add_callback(FiniteStart())
         self._forget_losses()
 
     def get_train_dataloader(self) -> DataLoader:
@@ -120,7 +130,7 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
         if smoother is not None and self.model.config.text_loss_weight > 0:
             loss = loss + self._smoothing(smoother, outputs, inputs["labels"], num_items_in_batch)
         if model.training:
-            self._note_losses(outputs)
+            self._note_losses(loss, outputs)
         return (loss, outputs) if return_outputs else loss
 
     def _smoothing(
@@ -133,25 +143,59 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
             scale *= self.accelerator.num_processes // self.get_tp_size() if self.args.n_gpu <= 1 else self.args.n_gpu
         return scale * (smoothed - outputs["text_loss"])
 
-    def _note_losses(self, outputs: Any) -> None:
+    def _note_losses(self, loss: torch.Tensor, outputs: Any) -> None:
+        """Add to the sums since the last log, on the device: nothing waits for it."""
         self._passes += 1
-        for name in LOSS_NAMES:
-            value = outputs.get(name)
+        for name, value in {"loss": loss, **{name: outputs.get(name) for name in LOSS_NAMES}}.items():
             if value is not None:
-                self._loss_sums[name] = self._loss_sums.get(name, torch.zeros(())) + value.detach().float().cpu()
+                value = value.detach().float().mean().to(self.args.device)
+                self._loss_sums[name] = self._loss_sums[name] + value if name in self._loss_sums else value
 
     def _forget_losses(self) -> None:
         self._loss_sums: dict[str, torch.Tensor] = {}
         self._passes = 0
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Between backward pass and optimizer: the one place where a step's losses and gradient norm are looked at."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        values = dict(self._loss_sums)
+        if norm is not None and self.accelerator.scaler is None:
+            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            values["gradient norm"] = torch.as_tensor(whole, device=self.args.device)
+        if values:
+            # one transfer for all of them; sums hold what was not finite in any pass of the step
+            numbers = torch.stack([value.detach().float() for value in values.values()]).tolist()
+            self._stop_unless_finite(dict(zip(values, numbers, strict=True)), self.state.global_step + 1)
+        return norm
+
+    def _stop_unless_finite(self, values: Mapping[str, float], step: int) -> None:
+        found = not_finite(values)
+        if found:
+            last = get_last_checkpoint(self.args.output_dir) if os.path.isdir(self.args.output_dir) else None
+            kept = "there is no checkpoint" if last is None else f"the last checkpoint is {last}"
+            raise NonFiniteError(f"step {step}: {found}; training stops, {kept}")
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, if all of its weights are finite."""
+        check_weights(self.model, f"step {self.state.global_step}, before saving")
+        super().save_model(output_dir, _internal_call)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the named losses, averaged since the last log, to a training log."""
+        """Add the named losses, averaged since the last log, to a training log.
+
+        Raises:
+            NonFiniteError: a loss is not finite, that of an evaluation included. Other metrics may be (the accuracy of
+                no question, say); they are None in the log.
+        """
         if "loss" in logs and self._loss_sums:
             steps = self._passes / self.args.gradient_accumulation_steps
             # With accumulation the loss of a pass is its share of the step's.
-            logs = {**logs, **{name: value.item() / steps for name, value in self._loss_sums.items()}}
+            named = {name: value.item() / steps for name, value in self._loss_sums.items() if name != "loss"}
+            logs = {**logs, **named}
             self._forget_losses()
-        super().log(logs, start_time)
+        losses = {name: value for name, value in logs.items() if name.endswith("loss")}
+        self._stop_unless_finite(losses, self.state.global_step)
+        super().log(without_non_finite(logs), start_time)
 
     def prediction_step(
         self,
