@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils import logging
 from transformers.utils.generic import TransformersKwargs
 
 from .strict_config_mirasol import with_hints
+
+logger = logging.get_logger(__name__)
 
 # What the library passes to any model; what it hands through generate(); what its continuous batching and its loss
 # function take.
@@ -93,12 +96,29 @@ def check_pixel_values(pixels: torch.Tensor, config: Any) -> None:
 def check_input_features(features: torch.Tensor, config: Any) -> None:
     """[B, K, S, M] floating point."""
     if config is None:
-        raise ValueError("input_features was given, but this model has no audio tower (audio_config is None)")
+        raise ValueError(
+            "input_features was given without pixel_values_videos, but this model has no audio tower (audio_config is "
+            "None)"
+        )
     expected = f"[B, K, {config.num_steps}, {config.num_mel_bins}] by audio_config"
     matches = features.ndim == 4 and tuple(features.shape[2:]) == (config.num_steps, config.num_mel_bins)
     _expect(matches, "input_features", features, expected)
     if not features.is_floating_point():
         raise TypeError(f"input_features has dtype {features.dtype}; expected floating point, log-mel values")
+
+
+def usable_sound(
+    config: Any,
+    pixel_values_videos: torch.Tensor | None,
+    input_features: torch.Tensor | None,
+    audio_mask: torch.Tensor | None,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The sound and its mask; neither where the model has no audio tower but pictures to read."""
+    if config.audio_config is not None or pixel_values_videos is None:
+        return input_features, audio_mask
+    if input_features is not None and not torch.compiler.is_compiling():
+        logger.warning_once("this model has no audio tower (audio_config is None); it reads the pictures alone")
+    return None, None
 
 
 def check_media(

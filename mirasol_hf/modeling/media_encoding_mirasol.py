@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .distributed_mirasol import chunk_of_zeros, gathers_weights, no_part_of, runs_every_part
-from .input_checks_mirasol import check_media, check_streaming
+from .input_checks_mirasol import check_media, check_streaming, usable_sound
 from .media_cache_mirasol import MirasolMediaCache
 from .outputs_mirasol import MirasolMediaOutput
 
@@ -45,7 +45,8 @@ class MirasolMediaEncoding:
 
         Args:
             pixel_values_videos: [B, K, F, C, H, W], normalised frames; F may be 1 for still images.
-            input_features: [B, K, S, M], log-mel spectrograms.
+            input_features: [B, K, S, M], log-mel spectrograms; not used beside pictures where the model has no audio
+                tower.
             video_mask, audio_mask: [B, K], 1 where the chunk has that modality; `None` for everywhere.
             media_cache: state of a stream; the chunks follow those that it has seen, and it takes them in.
             chunk_seconds, video_timestamps: not used: the model counts chunks. They may be given because
@@ -69,6 +70,7 @@ class MirasolMediaEncoding:
         media_cache: MirasolMediaCache | None = None,
     ) -> MirasolMediaOutput:
         """`encode_media` as a part of `forward`."""
+        input_features, audio_mask = usable_sound(self.config, pixel_values_videos, input_features, audio_mask)
         shape = check_media(self.config, pixel_values_videos, input_features, video_mask, audio_mask)
         if media_cache is not None:
             check_streaming(media_cache, MirasolMediaCache, self.combiner, self.time_model)

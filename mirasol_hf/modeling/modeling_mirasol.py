@@ -32,6 +32,7 @@ from .input_checks_mirasol import (
     check_labels,
     check_text_against_media,
     check_text_length,
+    usable_sound,
 )
 from .loading_mirasol import TRAINING_WEIGHTS
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
@@ -279,7 +280,8 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         losses: dict[str, torch.Tensor] = {}
         if labels is not None:
-            raw = dict(zip(RAW_MEDIA, (pixel_values_videos, input_features, video_mask, audio_mask), strict=True))
+            sound, sound_mask = usable_sound(self.config, pixel_values_videos, input_features, audio_mask)
+            raw = dict(zip(RAW_MEDIA, (pixel_values_videos, sound, video_mask, sound_mask), strict=True))
             losses = self.compute_losses(logits, labels, outputs, raw, num_chunks_in_batch, **kwargs)
         return MirasolConditionalGenerationOutput(
             loss=losses.pop("loss", None),

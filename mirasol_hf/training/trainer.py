@@ -94,7 +94,8 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         """Also count, over all micro-batches of a step, the chunks whose prediction each media loss measures."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = [count_predicted_chunks(batch) for batch in batches]
+        hears = self.model.config.audio_config is not None
+        counts = [count_predicted_chunks(batch, hears) for batch in batches]
         names = {name for count in counts for name in count}
         totals = {name: torch.stack([c[name] for c in counts if name in c]).sum().to(device) for name in names}
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
@@ -242,9 +243,14 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
         return sequences[:, prompts["prompt_input_ids"].shape[1] :]
 
 
-def count_predicted_chunks(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """How many chunks of a batch each media loss predicts; nothing for a batch without masks."""
-    masks = [batch.get(name) for name in ("video_mask", "audio_mask")]
+def count_predicted_chunks(batch: dict[str, Any], hears: bool = True) -> dict[str, torch.Tensor]:
+    """How many chunks of a batch each media loss predicts; nothing for a batch without masks.
+
+    Args:
+        batch: what the model is given.
+        hears: whether the model has an audio tower; without it, sound counts for nothing.
+    """
+    masks = [batch.get("video_mask"), batch.get("audio_mask") if hears else None]
     given = next((mask for mask in masks if mask is not None), None)
     if given is None:
         return {}

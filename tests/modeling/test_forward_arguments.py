@@ -102,9 +102,7 @@ def test_labels_without_text(model: Any, media: Media, prompts: torch.Tensor) ->
 
 def test_sound_for_a_model_without(media: Media, prompts: torch.Tensor) -> None:
     silent = build(audio_config=None)
-    with pytest.raises(
-        ValueError, match=r"input_features was given, but this model has no audio tower \(audio_config"
-    ):
+    with pytest.raises(ValueError, match=r"input_features was given without .* no audio tower \(audio_config"):
         silent(input_ids=prompts, input_features=media(2, 3)["input_features"])
 
 

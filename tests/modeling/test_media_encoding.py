@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from mirasol_hf.training.trainer import count_predicted_chunks
 from tests.modeling.small_models import build
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -189,8 +190,24 @@ def test_integers_and_no_media_are_refused(media: Media) -> None:
         model.encode_media(pixel_values_videos=torch.zeros(2, 0, 4, 3, 16, 16))
     with pytest.raises(ValueError, match="input_features holds 0 clips of 2 chunks"):
         model.encode_media(input_features=torch.zeros(0, 2, 8, 16))
-    with pytest.raises(ValueError, match="no audio tower"):
-        build(audio_config=None).encode_media(**media(1, 2))
+    with pytest.raises(ValueError, match="without pixel_values_videos, but this model has no audio tower"):
+        build(audio_config=None).encode_media(input_features=media(1, 2)["input_features"])
+
+
+@torch.no_grad()
+def test_a_model_without_an_audio_tower_reads_the_pictures_alone(media: Media, prompts: torch.Tensor) -> None:
+    """Also in its losses: a chunk with sound alone is no chunk for it."""
+    model, clip = build(audio_config=None), media(2, 4)
+    clip["video_mask"][0, 2] = 0
+    pictures = {name: clip[name] for name in ("pixel_values_videos", "video_mask")}
+    encoded, expected = model.encode_media(**clip), model.encode_media(**pictures)
+    assert torch.equal(encoded.media_hidden_states, expected.media_hidden_states)
+    assert torch.equal(encoded.media_attention_mask, expected.media_attention_mask)
+    assert torch.equal(model.generate(prompts, **clip), model.generate(prompts, **pictures))
+    losses = [model(input_ids=prompts, labels=prompts, **given).loss for given in (clip, pictures)]
+    assert torch.equal(*losses)
+    counts = [count_predicted_chunks(given, hears=False) for given in (clip, pictures)]
+    assert counts[0] == counts[1]
 
 
 @torch.no_grad()
