@@ -128,7 +128,7 @@ def test_version_stands_in_the_citation_too():
 
 
 def test_constraints_pin_what_setup_requires():
-    """Every dependency of setup.cfg and its extras, but those of the optional demo, has one exact pin."""
+    """Every dependency of setup.cfg and its extras, but those of the optional web page, has one exact pin."""
     import configparser
 
     parser = configparser.ConfigParser()

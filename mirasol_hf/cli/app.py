@@ -12,6 +12,7 @@ from mirasol_hf.cli.hub import hub
 from mirasol_hf.cli.info import info
 from mirasol_hf.cli.probe import probe
 from mirasol_hf.cli.train import train
+from mirasol_hf.cli.web import web
 from mirasol_hf.version import __version__
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.command("ask")(ask)
 app.command("probe")(probe)
 app.command("info")(info)
 app.command("demo")(demo)
+app.command("web")(web)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.add_typer(bench, name="bench")

@@ -10,7 +10,7 @@ import mirasol_hf
 from mirasol_hf.cli import one_line
 from mirasol_hf.cli.app import app
 
-COMMANDS = ("ask", "probe", "info", "demo", "train", "eval", "bench")
+COMMANDS = ("ask", "probe", "info", "demo", "web", "train", "eval", "bench")
 
 
 def test_help_names_every_command():

@@ -1,0 +1,1 @@
+"""A web page around the pipeline (extra `web`)."""
