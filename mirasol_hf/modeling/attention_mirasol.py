@@ -113,7 +113,7 @@ class MirasolAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         rotary: Rotary | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         num_queries: int | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -130,8 +130,8 @@ class MirasolAttention(nn.Module):
         )
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -177,13 +177,13 @@ class MirasolEncoderLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         rotary: Rotary | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         num_queries: int | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """[B, N, D] → [B, N, D], or only the last `num_queries` tokens where nobody reads the others."""
         attended, _ = self.self_attn(
-            self.input_layernorm(hidden_states), attention_mask, rotary, past_key_values, num_queries, **kwargs
+            self.input_layernorm(hidden_states), attention_mask, rotary, cache, num_queries, **kwargs
         )
         if num_queries is not None:
             hidden_states = hidden_states[:, -num_queries:]

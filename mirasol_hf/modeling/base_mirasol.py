@@ -20,7 +20,7 @@ class MirasolPreTrainedModel(MirasolCheckpointMixin, PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _no_split_modules = ["MirasolEncoderLayer", "MirasolTextLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["cache", "past_key_values"]
     _supports_sdpa = True
     _supports_flex_attn = True
     # FlashAttention drops the block-causal masks of the time model and the Combiner silently
@@ -61,7 +61,7 @@ class MirasolMediaPart(MirasolPreTrainedModel):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         num_outputs: int | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
@@ -76,7 +76,7 @@ class MirasolMediaPart(MirasolPreTrainedModel):
             kept = num_outputs if index == len(self.layers) - 1 and cuts_queries else None
             if kept is not None and attention_mask is not None and attention_mask.shape[-2] > 1:
                 attention_mask = attention_mask[..., -kept:, :]
-            hidden_states = layer(hidden_states, attention_mask, rotary, past_key_values, kept, **kwargs)
+            hidden_states = layer(hidden_states, attention_mask, rotary, cache, kept, **kwargs)
         return self.norm(hidden_states if num_outputs is None else hidden_states[:, -num_outputs:])
 
 

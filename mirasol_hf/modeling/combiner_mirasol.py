@@ -274,7 +274,7 @@ def whole_clip_mask(
         part.config,
         hidden_states,
         None if token_mask is None else token_mask.to(torch.long),
-        past_key_values=None,
+        None,  # no cache
         block_sequence_ids=chunk_ids,
         and_mask_function=None if window is None else within_window,
     )

@@ -362,7 +362,7 @@ class MirasolTextConfig(_MirasolSectionConfig):
     model_type = "mirasol_text"
     base_config_key = "text_config"
     section = "text_config"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {
         "embed_tokens": "free_full_weight",
         "layers.*": "free_full_weight",

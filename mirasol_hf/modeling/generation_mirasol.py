@@ -4,11 +4,11 @@
 from typing import Any
 
 import torch
-from transformers import Cache, GenerationMixin
+from transformers import GenerationMixin
 
 from .distributed_mirasol import chunk_of_zeros, runs_every_part
 from .media_cache_mirasol import feature_limit
-from .text_cache_mirasol import has_media, keep_media
+from .text_cache_mirasol import CACHE_NAME, has_media, keep_media
 
 RAW_MEDIA = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
 ENCODED_MEDIA = ("media_hidden_states", "media_attention_mask")
@@ -29,8 +29,10 @@ class MirasolGenerationMixin(GenerationMixin):
         self, inputs_tensor: Any, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any
     ) -> dict[str, Any]:
         _drop(model_kwargs, *TIMES)
+        if "cache" in model_kwargs:  # also where Transformers calls it otherwise
+            model_kwargs[CACHE_NAME] = model_kwargs.pop("cache")
         index = model_kwargs.pop("media_index", None)
-        if has_media(model_kwargs.get("past_key_values")):
+        if has_media(model_kwargs.get(CACHE_NAME)):
             _drop(model_kwargs, *RAW_MEDIA, *ENCODED_MEDIA)
             return model_kwargs
         raw = {name: model_kwargs[name] for name in RAW_MEDIA if model_kwargs.get(name) is not None}
@@ -78,7 +80,7 @@ class MirasolGenerationMixin(GenerationMixin):
         super()._prepare_cache_for_generation(
             generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
         )
-        cache, media = model_kwargs.get("past_key_values"), model_kwargs.get("media_hidden_states")
+        cache, media = model_kwargs.get(CACHE_NAME), model_kwargs.get("media_hidden_states")
         if cache is not None and media is not None:
             length = min(media.shape[1], feature_limit(self.config) or media.shape[1])
             keep_media(cache, self.config.get_text_config(decoder=True), length)
@@ -87,24 +89,15 @@ class MirasolGenerationMixin(GenerationMixin):
         self,
         input_ids: torch.Tensor,
         next_sequence_length: int | None = None,
-        past_key_values: Cache | None = None,
-        attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        is_first_iteration: bool | None = False,
+        inputs_embeds: torch.Tensor | None = None,  # named, as the library looks here whether a model takes it
         **kwargs: Any,
     ) -> dict[str, Any]:
         """As in the library, less the media that a step does not need: raw ones once they are encoded, encoded ones
         once their keys and values are in the cache."""
         inputs = super().prepare_inputs_for_generation(
-            input_ids,
-            next_sequence_length=next_sequence_length,
-            past_key_values=past_key_values,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            is_first_iteration=is_first_iteration,
-            **kwargs,
+            input_ids, next_sequence_length, inputs_embeds=inputs_embeds, **kwargs
         )
-        if has_media(past_key_values):
+        if has_media(kwargs.get(CACHE_NAME)):
             _drop(inputs, *RAW_MEDIA, *ENCODED_MEDIA)
         elif inputs.get("media_hidden_states") is not None:
             _drop(inputs, *RAW_MEDIA)

@@ -21,7 +21,6 @@ logger = logging.get_logger(__name__)
 _PASSED_ON = frozenset(TransformersKwargs.__annotations__) | {
     "assistant_tokenizer",
     "block_table",
-    "cache",
     "ignore_index",
     "logits_indices",
     "logits_processor_args",

@@ -40,7 +40,7 @@ from .media_cache_mirasol import feature_limit, latest_features
 from .media_encoding_mirasol import MirasolMediaEncoding
 from .memory_combiner_mirasol import MirasolMemoryCombiner
 from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
-from .text_cache_mirasol import has_media
+from .text_cache_mirasol import has_media, one_cache
 from .text_decoder_mirasol import MirasolTextModel
 from .time_model_mirasol import MirasolTimeModel
 from .video_tower_mirasol import MirasolVideoModel
@@ -89,11 +89,12 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
         media_attention_mask: torch.Tensor | None = None,
         media_index: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         chunk_seconds: torch.Tensor | None = None,
         video_timestamps: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MirasolModelOutput:
         """Runs text against media; without media it is a plain language model.
@@ -107,10 +108,11 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             media_attention_mask: [clips, K·m].
             media_index: [B], the clip that each text row is about; by default row i is about clip i.
             position_ids: [B, L].
-            past_key_values: a cache of the library, which then keeps the media too (see `keep_media`); once it
-                does, the media may be left out, and are ignored where given.
+            cache: a cache of the library, which then keeps the media too (see `keep_media`); once it does, the media
+                may be left out, and are ignored where given.
             chunk_seconds, video_timestamps: what the processor returns with `return_timestamps=True`; not used, as
                 the model counts chunks.
+            past_key_values: the older name of `cache`.
             kwargs: what the library knows by name, such as `output_attentions`.
 
         Raises:
@@ -118,17 +120,18 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             ValueError: no text, or tensors that do not fit the configuration or each other.
         """
         check_arguments(kwargs, _FORWARD_ARGUMENTS)
+        cache = one_cache(cache, past_key_values)
         text = input_ids if input_ids is not None else inputs_embeds
         if text is None:
             raise ValueError("give input_ids [B, L] or inputs_embeds; encode_media() encodes media without text")
         media = MirasolMediaOutput(media_hidden_states, media_attention_mask)
         has_raw = pixel_values_videos is not None or input_features is not None
-        if has_raw and media_hidden_states is None and not has_media(past_key_values):
+        if has_raw and media_hidden_states is None and not has_media(cache):
             media = self.encode_clips(pixel_values_videos, input_features, video_mask, audio_mask)
         elif runs_every_part(self):
             if media_hidden_states is None:
                 media_index = None
-            media = self.run_without_media(media, text, past_key_values)
+            media = self.run_without_media(media, text, cache)
         memory, memory_mask = media.media_hidden_states, media.media_attention_mask
         if memory is not None:
             width = self.config.time_config.hidden_size
@@ -143,7 +146,7 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             media_hidden_states=memory,
             media_attention_mask=memory_mask,
@@ -151,25 +154,21 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             **kwargs,
         )
         return MirasolModelOutput(
-            last_hidden_state=decoded.last_hidden_state,
-            past_key_values=decoded.past_key_values,
-            hidden_states=decoded.hidden_states,
-            attentions=decoded.attentions,
-            cross_attentions=decoded.cross_attentions,
+            **decoded,
             media_hidden_states=media.media_hidden_states,
             media_attention_mask=media.media_attention_mask,
             combined_features=media.combined_features,
         )
 
     def run_without_media(
-        self, media: MirasolMediaOutput, text: torch.Tensor, past_key_values: Cache | None
+        self, media: MirasolMediaOutput, text: torch.Tensor, cache: Cache | None
     ) -> MirasolMediaOutput:
         """Runs the parts that encode media where this process has none to encode and others may.
 
         Returns `media` as it is, or for a text without media one chunk for each row that the mask hides, so that
         cross-attention runs too.
         """
-        if has_media(past_key_values):
+        if has_media(cache):
             return media
         if media.media_hidden_states is None:
             return self.encode_nothing((text.shape[0], 1), text.device, None)
@@ -229,13 +228,14 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
         media_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_chunks_in_batch: dict[str, torch.Tensor] | None = None,
         chunk_seconds: torch.Tensor | None = None,
         video_timestamps: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MirasolConditionalGenerationOutput:
         """Runs text against media and, with `labels`, computes the losses.
@@ -271,7 +271,7 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
             media_attention_mask=media_attention_mask,
             media_index=media_index,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=one_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -284,15 +284,8 @@ class MirasolForConditionalGeneration(MirasolPreTrainedModel, MirasolGenerationM
             raw = dict(zip(RAW_MEDIA, (pixel_values_videos, sound, video_mask, sound_mask), strict=True))
             losses = self.compute_losses(logits, labels, outputs, raw, num_chunks_in_batch, **kwargs)
         return MirasolConditionalGenerationOutput(
-            loss=losses.pop("loss", None),
             logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            cross_attentions=outputs.cross_attentions,
-            media_hidden_states=outputs.media_hidden_states,
-            media_attention_mask=outputs.media_attention_mask,
-            combined_features=outputs.combined_features,
+            **{name: value for name, value in outputs.items() if name != "last_hidden_state"},
             **losses,
         )
 

@@ -7,7 +7,7 @@ Shape legend: B batch, K chunks, m Combiner outputs per chunk, D width, L text l
 from dataclasses import dataclass
 
 import torch
-from transformers import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWithCrossAttentions
 from transformers.utils import ModelOutput
 
 
@@ -21,29 +21,23 @@ class MirasolMediaOutput(ModelOutput):
 
 
 @dataclass
-class MirasolModelOutput(ModelOutput):
-    """Output of `MirasolModel`."""
+class MirasolModelOutput(BaseModelOutputWithPastAndCrossAttentions):
+    """Output of `MirasolModel`: the media below, and of the text decoder
 
-    last_hidden_state: torch.Tensor | None = None  # [B, L, D of the text decoder]
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None  # each [B, L, D]
-    attentions: tuple[torch.Tensor, ...] | None = None  # each [B, heads, L, L]
-    cross_attentions: tuple[torch.Tensor, ...] | None = None  # each [B, heads, L, K·m]
+    - `last_hidden_state` [B, L, D], and the cache as `cache` (`past_key_values` in Transformers before 5.24);
+    - `hidden_states`, each [B, L, D]; `attentions`, each [B, heads, L, L]; `cross_attentions`, each [B, heads, L, K·m].
+    """
+
     media_hidden_states: torch.Tensor | None = None
     media_attention_mask: torch.Tensor | None = None
     combined_features: torch.Tensor | None = None
 
 
 @dataclass
-class MirasolConditionalGenerationOutput(ModelOutput):
-    """Output of `MirasolForConditionalGeneration`; `loss` is the weighted sum of the named losses."""
+class MirasolConditionalGenerationOutput(CausalLMOutputWithCrossAttentions):
+    """Output of `MirasolForConditionalGeneration`: `logits` [B, L, V], the fields of `MirasolModelOutput` except
+    `last_hidden_state`, and `loss`, the weighted sum of the named losses."""
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None  # [B, L, V]
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    cross_attentions: tuple[torch.Tensor, ...] | None = None
     media_hidden_states: torch.Tensor | None = None
     media_attention_mask: torch.Tensor | None = None
     combined_features: torch.Tensor | None = None

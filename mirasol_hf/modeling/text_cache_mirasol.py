@@ -13,6 +13,21 @@ from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache, EncoderDecoderCache, QuantizedCache, StaticCache
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+# How Transformers names the cache in arguments and outputs: "past_key_values" before 5.24, "cache" since.
+CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+
+
+def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """The cache that was given under either name.
+
+    Raises:
+        TypeError: two different ones were given.
+    """
+    if cache is not None and past_key_values is not None and cache is not past_key_values:
+        raise TypeError("forward() got two caches, as cache and as past_key_values, its older name; expected one")
+    return past_key_values if cache is None else cache
 
 
 class MirasolMediaKeyValues:

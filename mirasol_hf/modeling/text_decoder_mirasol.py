@@ -24,7 +24,7 @@ from .attention_mirasol import MirasolRotaryEmbedding, Rotary, eager_attention_f
 from .base_mirasol import MirasolPreTrainedModel
 from .configuration_mirasol import MirasolTextConfig
 from .input_checks_mirasol import check_input_ids, embed_tokens
-from .text_cache_mirasol import MirasolDynamicCache, has_media, keep_media, media_part
+from .text_cache_mirasol import MirasolDynamicCache, has_media, keep_media, media_part, one_cache
 
 
 class MirasolRMSNorm(nn.Module):
@@ -90,16 +90,17 @@ class MirasolSelfAttention(MirasolTextAttention):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None,
         rotary: Rotary,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query = rotate(self.heads(self.q_proj, hidden_states), rotary)
         key = rotate(self.heads(self.k_proj, hidden_states), rotary)
         value = self.heads(self.v_proj, hidden_states)
-        if isinstance(past_key_values, EncoderDecoderCache):
-            past_key_values = past_key_values.self_attention_cache
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if isinstance(cache, EncoderDecoderCache):
+            cache = cache.self_attention_cache
+        if cache is not None:
+            # continuous batching's cache reads and completes what the attention function is given
+            key, value = cache.update(key, value, self.layer_idx, kwargs=kwargs)
         return self.attend(query, key, value, attention_mask, **kwargs)
 
 
@@ -111,19 +112,19 @@ class MirasolCrossAttention(MirasolTextAttention):
         hidden_states: torch.Tensor,
         media_hidden_states: torch.Tensor | None,
         media_mask: torch.Tensor | None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        cache = media_part(past_key_values)
-        if cache is not None and cache.is_updated.get(self.layer_idx):
-            layer = cache.cross_attention_cache.layers[self.layer_idx]
+        kept = media_part(cache)
+        if kept is not None and kept.is_updated.get(self.layer_idx):
+            layer = kept.cross_attention_cache.layers[self.layer_idx]
             key, value = layer.keys, layer.values
         else:
             assert media_hidden_states is not None  # the layer skips cross-attention without media and cache
             key, value = self.heads(self.k_proj, media_hidden_states), self.heads(self.v_proj, media_hidden_states)
-            if cache is not None:
-                key, value = cache.cross_attention_cache.update(key, value, self.layer_idx)
-                cache.is_updated[self.layer_idx] = True
+            if kept is not None:
+                key, value = kept.cross_attention_cache.update(key, value, self.layer_idx)
+                kept.is_updated[self.layer_idx] = True
         return self.attend(self.heads(self.q_proj, hidden_states), key, value, media_mask, **kwargs)
 
 
@@ -170,15 +171,15 @@ class MirasolTextLayer(GradientCheckpointingLayer):
         media_mask: torch.Tensor | None,
         media_rows: torch.Tensor | None,
         rotary: Rotary,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         normed = self.input_layernorm(hidden_states)
-        attended, _ = self.self_attn(normed, attention_mask, rotary, past_key_values, **kwargs)
+        attended, _ = self.self_attn(normed, attention_mask, rotary, cache, **kwargs)
         hidden_states = hidden_states + self.dropout(attended)
-        if self.has_cross_attention and self.sees_media(media_hidden_states, past_key_values):
+        if self.has_cross_attention and self.sees_media(media_hidden_states, cache):
             normed = self.cross_attn_layernorm(hidden_states)
-            attended, _ = self.cross_attn(normed, media_hidden_states, media_mask, past_key_values, **kwargs)
+            attended, _ = self.cross_attn(normed, media_hidden_states, media_mask, cache, **kwargs)
             if media_rows is not None:  # a row without media must not see the average of masked features
                 attended = attended * media_rows.to(attended.dtype)
             if self.cross_attn_gate is not None:
@@ -222,11 +223,12 @@ class MirasolTextModel(MirasolPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         media_hidden_states: torch.Tensor | None = None,
         media_attention_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decodes text.
@@ -237,8 +239,9 @@ class MirasolTextModel(MirasolPreTrainedModel):
             position_ids: [B, L]; by default counted from the cache's length.
             media_hidden_states: [B, N, memory width].
             media_attention_mask: [B, N], 0 at features that may not be seen.
-            past_key_values: a cache of the library, or an `EncoderDecoderCache`; once it holds the media, these may
-                be left out, and are ignored where given.
+            cache: a cache of the library, or an `EncoderDecoderCache`; once it holds the media, these may be left
+                out, and are ignored where given.
+            past_key_values: the older name of `cache`.
 
         Returns:
             `last_hidden_state` [B, L, D] and the cache.
@@ -249,18 +252,17 @@ class MirasolTextModel(MirasolPreTrainedModel):
             check_input_ids(input_ids)
             inputs_embeds = embed_tokens(self.embed_tokens, input_ids, self.config.vocab_size)
         assert inputs_embeds is not None
-        if use_cache and past_key_values is None:
-            past_key_values = MirasolDynamicCache(config=self.config)
-        media_attention_mask = self.remember_media(past_key_values, media_hidden_states, media_attention_mask)
+        cache = one_cache(cache, past_key_values)
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            cache = None  # a layer that runs again in backward would put its keys into it twice
+        elif use_cache and cache is None:
+            cache = MirasolDynamicCache(config=self.config)
+        media_attention_mask = self.remember_media(cache, media_hidden_states, media_attention_mask)
         if position_ids is None:
-            past = past_key_values.get_seq_length() if past_key_values is not None else 0
+            past = cache.get_seq_length() if cache is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + past
-        self_cache = past_key_values
-        if isinstance(past_key_values, EncoderDecoderCache):
-            self_cache = past_key_values.self_attention_cache
-        causal_mask = create_causal_mask(
-            self.config, inputs_embeds, attention_mask, past_key_values=self_cache, position_ids=position_ids
-        )
+        self_cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+        causal_mask = create_causal_mask(self.config, inputs_embeds, attention_mask, self_cache, position_ids)
         media_mask, media_rows = self.media_masks(inputs_embeds, media_hidden_states, media_attention_mask)
         rotary = self.rotary_emb(inputs_embeds, position_ids)
         hidden_states = inputs_embeds
@@ -272,12 +274,11 @@ class MirasolTextModel(MirasolPreTrainedModel):
                 media_mask,
                 media_rows,
                 rotary,
-                past_key_values=past_key_values,
+                cache,
                 **kwargs,
             )
-        return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
-        )
+        # by position, as the second field is `past_key_values` in Transformers before 5.24 and `cache` since
+        return BaseModelOutputWithPastAndCrossAttentions(self.norm(hidden_states), cache)
 
     def remember_media(
         self,

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 
 Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -58,7 +60,9 @@ def beams(
     """Beam search without an end token: sequences [B, width, L + steps], best first, and their log-probabilities.
 
     With `draw` the 2·width continuations of a step are drawn, without replacement, instead of being the best ones.
+    The best of those drawn go on; in the last step, those drawn first in Transformers before 5.24.
     """
+    ends_with_first_drawn = Version(transformers.__version__) < Version("5.24")
     batch = input_ids.shape[0]
     sequences = [[row[None]] for row in input_ids]  # of each clip, its beams [beams, L]
     scores = [torch.zeros(1) for _ in range(batch)]
@@ -76,10 +80,10 @@ def beams(
         chosen = choose(torch.stack(totals), 2 * width, draw)
         vocabulary = log_probs.shape[1]
         for row in range(batch):
-            picks = chosen[row][:width]
-            if step < steps - 1:  # the best of those drawn go on; in the end all drawn first count
-                order = totals[row][chosen[row]].argsort(descending=True)
-                picks = chosen[row][order][:width]
+            picks = chosen[row]
+            if step < steps - 1 or not ends_with_first_drawn:
+                picks = picks[totals[row][picks].argsort(descending=True)]
+            picks = picks[:width]
             beams_here = torch.cat(sequences[row])
             sequences[row] = [
                 torch.cat((beams_here[pick // vocabulary], (pick % vocabulary)[None]))[None] for pick in picks

@@ -15,7 +15,7 @@ from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 from transformers.exporters.utils import decompose_for_generation
 
 from mirasol_hf.modeling.media_encoding_mirasol import MirasolMediaEncoder
-from mirasol_hf.modeling.text_cache_mirasol import MirasolDynamicCache
+from mirasol_hf.modeling.text_cache_mirasol import CACHE_NAME, MirasolDynamicCache
 from tests.modeling import generation_references as references
 from tests.modeling.small_models import build
 
@@ -107,7 +107,7 @@ def test_prefill_and_decode(model: Any, media: Media, prompts: torch.Tensor) -> 
         given = {key: value for key, value in arguments.items() if key in exported.components[name].metadata.kwargs}
         actual = exported.runners[name](**copy.deepcopy(given))
         torch.testing.assert_close(actual.logits, expected.logits, atol=1e-5, rtol=1e-5)
-        for ours, theirs in zip(actual.past_key_values.layers, expected.past_key_values.layers, strict=True):
+        for ours, theirs in zip(actual[CACHE_NAME].layers, expected[CACHE_NAME].layers, strict=True):
             torch.testing.assert_close(ours.keys, theirs.keys, atol=1e-5, rtol=1e-5)
 
 
@@ -118,7 +118,7 @@ def decode_with_programs(
     sequences, rows = prompts, prompts.shape[0]
     positions = torch.arange(prompts.shape[1] + steps).expand(rows, -1)
     outputs = exported.runners["prefill"](
-        input_ids=prompts, position_ids=positions[:, : prompts.shape[1]], past_key_values=cache, **memory
+        input_ids=prompts, position_ids=positions[:, : prompts.shape[1]], **{CACHE_NAME: cache}, **memory
     )
     for step in range(steps):
         sequences = torch.cat((sequences, outputs.logits[:, -1:].argmax(-1)), dim=1)
@@ -127,7 +127,7 @@ def decode_with_programs(
             outputs = exported.runners["decode"](
                 input_ids=sequences[:, -1:],
                 position_ids=positions[:, place : place + 1],
-                past_key_values=outputs.past_key_values,
+                **{CACHE_NAME: outputs[CACHE_NAME]},
             )
     return sequences
 
@@ -158,13 +158,13 @@ LOAD = """
 import sys, torch, mirasol_hf
 from transformers.exporters.base import ExportedModel
 from transformers.exporters.exporter_dynamo import register_pytree_node
-from mirasol_hf.modeling.text_cache_mirasol import MirasolDynamicCache
+from mirasol_hf.modeling.text_cache_mirasol import CACHE_NAME, MirasolDynamicCache
 
 register_pytree_node(MirasolDynamicCache)
 exported = ExportedModel.from_pretrained(sys.argv[1])
 inputs, logits = torch.load(sys.argv[2])
 cache = MirasolDynamicCache(config=exported.config)
-actual = exported.runners["prefill"](past_key_values=cache, **inputs).logits
+actual = exported.runners["prefill"](**{CACHE_NAME: cache}, **inputs).logits
 torch.testing.assert_close(actual, logits, atol=1e-5, rtol=1e-5)
 print("same")
 """

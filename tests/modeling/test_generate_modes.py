@@ -15,6 +15,7 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
+from mirasol_hf.modeling.text_cache_mirasol import CACHE_NAME
 from tests.modeling import generation_references as references
 from tests.modeling.small_models import build
 
@@ -236,12 +237,10 @@ def test_turns_with_the_cache_kept(model: Any, media: Media, prompts: torch.Tens
     second_prompt = torch.cat((first.sequences, prompts.flip(1)), dim=1)
     expected = references.greedy(model, second_prompt, STEPS, **batch)
     calls = references.count_encodings(model)
-    second = model.generate(
-        second_prompt, **PLAIN, past_key_values=first.past_key_values, return_dict_in_generate=True
-    )
+    second = model.generate(second_prompt, **PLAIN, cache=first[CACHE_NAME], return_dict_in_generate=True)
     assert torch.equal(second.sequences, expected)
     third_prompt = torch.cat((second.sequences, prompts), dim=1)
-    third = model.generate(third_prompt, **batch, **PLAIN, past_key_values=second.past_key_values)  # given once more
+    third = model.generate(third_prompt, **batch, **PLAIN, cache=second[CACHE_NAME])  # given once more
     assert calls == []
     assert torch.equal(third, references.greedy(model, third_prompt, STEPS, **batch))
 
@@ -250,24 +249,22 @@ def test_turns_with_the_cache_kept(model: Any, media: Media, prompts: torch.Tens
 def test_a_cache_of_the_callers_keeps_the_media(model: Any, media: Media, prompts: torch.Tensor, make: Any) -> None:
     batch = choose_media(media, "ragged")
     cache = make(model.config)
-    first = model.generate(prompts, **batch, **PLAIN, past_key_values=cache)
+    first = model.generate(prompts, **batch, **PLAIN, cache=cache)
     assert isinstance(cache, DynamicCache) and cache.get_seq_length() == first.shape[1] - 1
     prompt = torch.cat((first, prompts), dim=1)
-    assert torch.equal(
-        model.generate(prompt, **PLAIN, past_key_values=cache), references.greedy(model, prompt, STEPS, **batch)
-    )
+    assert torch.equal(model.generate(prompt, **PLAIN, cache=cache), references.greedy(model, prompt, STEPS, **batch))
     cache.reset()
     other = {name: value.flip(0) for name, value in media(2, 2, seed=9).items()}
-    again = model.generate(prompts, **other, **PLAIN, past_key_values=cache)
+    again = model.generate(prompts, **other, **PLAIN, cache=cache)
     assert torch.equal(again, references.greedy(model, prompts, STEPS, **other))
 
 
 def test_an_encoder_decoder_cache_of_the_callers(model: Any, media: Media, prompts: torch.Tensor) -> None:
     batch = choose_media(media, "ragged")
     cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
-    first = model.generate(prompts, **batch, **PLAIN, past_key_values=cache)
+    first = model.generate(prompts, **batch, **PLAIN, cache=cache)
     prompt = torch.cat((first, prompts), dim=1)
-    second = model.generate(prompt, **PLAIN, past_key_values=cache)
+    second = model.generate(prompt, **PLAIN, cache=cache)
     assert torch.equal(second, references.greedy(model, prompt, STEPS, **batch))
 
 
@@ -298,7 +295,7 @@ def test_inputs_embeds(model: Any, media: Media, prompts: torch.Tensor) -> None:
     assert torch.equal(static, expected[:, prompts.shape[1] :])
     first = model.generate(inputs_embeds=embeds, **batch, **PLAIN, return_dict_in_generate=True)
     more = torch.cat((embeds, model.get_input_embeddings()(first.sequences)), dim=1)
-    second = model.generate(inputs_embeds=more, **PLAIN, past_key_values=first.past_key_values)
+    second = model.generate(inputs_embeds=more, **PLAIN, cache=first[CACHE_NAME])
     longer = references.greedy(model, prompts, 2 * STEPS, **batch)
     assert torch.equal(second, longer[:, prompts.shape[1] + STEPS :])
 

@@ -8,6 +8,7 @@ import torch
 from transformers import CompileConfig, DynamicCache, GenerationMixin, StaticCache
 from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
+from mirasol_hf.modeling.text_cache_mirasol import CACHE_NAME
 from tests.modeling.small_models import build
 
 Media = Callable[..., dict[str, torch.Tensor]]
@@ -65,7 +66,7 @@ def test_outputs_of_every_step(model: Any, media: Media, prompts: torch.Tensor, 
     assert isinstance(output, kind)
     static = LENGTH + STEPS - 1 if "cache_implementation" in options else None
     assert_shapes(output, 2 * options.get("num_return_sequences", 1), options.get("use_cache", True), static)
-    assert (output.past_key_values is None) == (options.get("use_cache") is False)
+    assert (output.get(CACHE_NAME) is None) == (options.get("use_cache") is False)
 
 
 @pytest.mark.parametrize("way", ["drafter", "lookup"])
@@ -100,14 +101,14 @@ def test_continuing_from_a_cache(model: Any, media: Media, prompts: torch.Tensor
     rest = model.generate(
         first.sequences,
         attention_mask=torch.ones_like(first.sequences),
-        past_key_values=first.past_key_values,
+        cache=first[CACHE_NAME],
         **(batch if with_media_again else {}),
         **{**options, "max_new_tokens": 1},
     )
     assert torch.equal(rest.sequences, whole.sequences)
     for ours, theirs in zip(first.scores + rest.scores, whole.scores, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    for ours, theirs in zip(rest.past_key_values.layers, whole.past_key_values.layers, strict=True):
+    for ours, theirs in zip(rest[CACHE_NAME].layers, whole[CACHE_NAME].layers, strict=True):
         torch.testing.assert_close(ours.keys, theirs.keys, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(ours.values, theirs.values, atol=1e-5, rtol=1e-5)
 
@@ -119,8 +120,8 @@ def test_a_static_cache_in_every_precision(media: Media, prompts: torch.Tensor, 
     options = {**PLAIN, "return_dict_in_generate": True, "output_scores": True}
     static = model.generate(prompts, **batch, **options, cache_implementation="static")
     dynamic = model.generate(prompts, **batch, **options)
-    assert isinstance(static.past_key_values, StaticCache) and isinstance(dynamic.past_key_values, DynamicCache)
-    assert [tuple(layer.keys.shape) for layer in static.past_key_values.layers] == [(2, 1, LENGTH + STEPS - 1, 12)] * 2
+    assert isinstance(static[CACHE_NAME], StaticCache) and isinstance(dynamic[CACHE_NAME], DynamicCache)
+    assert [tuple(layer.keys.shape) for layer in static[CACHE_NAME].layers] == [(2, 1, LENGTH + STEPS - 1, 12)] * 2
     same = (static.sequences == dynamic.sequences).all(dim=1)
     assert same.all() or dtype != torch.float32
     torch.testing.assert_close(static.scores[0], dynamic.scores[0], atol=0.1, rtol=0.02)
@@ -131,7 +132,7 @@ def test_embeds_into_a_static_cache(model: Any, media: Media, prompts: torch.Ten
     options = {**PLAIN, "return_dict_in_generate": True, "cache_implementation": "static"}
     output = model.generate(inputs_embeds=embeds, **media(2, 3), **options)
     assert output.sequences.shape == (2, STEPS)
-    assert [layer.keys.shape[2] for layer in output.past_key_values.layers] == [LENGTH + STEPS - 1] * 2
+    assert [layer.keys.shape[2] for layer in output[CACHE_NAME].layers] == [LENGTH + STEPS - 1] * 2
     random = model.generate(prompts, inputs_embeds=torch.rand_like(embeds), **media(2, 3), **PLAIN, **ALL_OUTPUTS)
     plain = model.generate(prompts, **media(2, 3), **PLAIN, **ALL_OUTPUTS)
     assert not torch.allclose(random.scores[0], plain.scores[0])
@@ -155,5 +156,5 @@ def test_a_default_cache_is_not_compiled_for(model: Any, media: Media, prompts: 
     config = CompileConfig(backend="eager", mode=None)
     config._compile_all_devices = True
     output = model.generate(prompts, **media(2, 3), **PLAIN, compile_config=config, return_dict_in_generate=True)
-    assert isinstance(output.past_key_values, DynamicCache) and not output.past_key_values.is_compileable
+    assert isinstance(output[CACHE_NAME], DynamicCache) and not output[CACHE_NAME].is_compileable
     assert not hasattr(model, "_compiled_call")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from mirasol_hf.modeling.text_cache_mirasol import CACHE_NAME
 from tests.modeling.small_models import build
 
 Media = Callable[..., dict[str, torch.Tensor]]
@@ -39,7 +40,7 @@ def test_cached_logits_equal_uncached(model: Any, media: Media, prompts: torch.T
     batch = media(2, 3)
     expected = model(input_ids=prompts, **batch).logits
     first = model(input_ids=prompts[:, :4], **batch, use_cache=True)
-    rest = model(input_ids=prompts[:, 4:], past_key_values=first.past_key_values)
+    rest = model(input_ids=prompts[:, 4:], cache=first[CACHE_NAME])
     torch.testing.assert_close(torch.cat((first.logits, rest.logits), dim=1), expected, atol=1e-5, rtol=0)
 
 

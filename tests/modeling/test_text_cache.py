@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Cache, DynamicCache, EncoderDecoderCache, QuantizedCache, StaticCache
 
-from mirasol_hf.modeling.text_cache_mirasol import has_media, keep_media
+from mirasol_hf.modeling.text_cache_mirasol import CACHE_NAME, has_media, keep_media
 from tests.modeling.small_models import build
 
 Media = Callable[..., dict[str, torch.Tensor]]
@@ -35,7 +35,7 @@ def test_kind_and_shapes(
     model: Any, media: Media, prompts: torch.Tensor, implementation: str | None, kind: type[Cache], length: int
 ) -> None:
     output = model.generate(prompts, **media(2, 3), **OPTIONS, cache_implementation=implementation)
-    cache = output.past_key_values
+    cache = output[CACHE_NAME]
     assert isinstance(cache, kind) and len(cache) == 2
     assert cache.is_compileable == (implementation == "static")
     assert int(cache.get_seq_length()) == length  # the last token is not in it
@@ -46,7 +46,7 @@ def test_kind_and_shapes(
 
 
 def test_text_alone_needs_no_room_for_media(model: Any, prompts: torch.Tensor) -> None:
-    cache = model.generate(prompts, **OPTIONS).past_key_values
+    cache = model.generate(prompts, **OPTIONS)[CACHE_NAME]
     assert isinstance(cache, DynamicCache) and not has_media(cache)
 
 
@@ -54,12 +54,10 @@ def test_media_may_come_after_text(model: Any, media: Media, prompts: torch.Tens
     """A cache that was filled without media takes them in when they come; what was read before stays unseeing."""
     batch = media(2, 3)
     first = model(input_ids=prompts, use_cache=True)
-    second = model(input_ids=prompts, past_key_values=first.past_key_values, **batch)
-    assert has_media(second.past_key_values)
-    third = model(input_ids=prompts, past_key_values=second.past_key_values)
-    blind = model(
-        input_ids=prompts, past_key_values=model(input_ids=prompts.repeat(1, 2), use_cache=True).past_key_values
-    )
+    second = model(input_ids=prompts, cache=first[CACHE_NAME], **batch)
+    assert has_media(second[CACHE_NAME])
+    third = model(input_ids=prompts, cache=second[CACHE_NAME])
+    blind = model(input_ids=prompts, cache=model(input_ids=prompts.repeat(1, 2), use_cache=True)[CACHE_NAME])
     assert (third.logits - blind.logits).abs().max() > 1e-2
 
 
@@ -67,14 +65,14 @@ def test_quantised(model: Any, media: Media, prompts: torch.Tensor) -> None:
     batch = media(2, 3)
     options = {**OPTIONS, "cache_implementation": "quantized", "cache_config": {"backend": "fp8"}}
     output = model.generate(prompts, **batch, **options)
-    assert isinstance(output.past_key_values, QuantizedCache)
+    assert isinstance(output[CACHE_NAME], QuantizedCache)
     expected = model.generate(prompts, **batch, **OPTIONS)
     torch.testing.assert_close(output.logits[0], expected.logits[0])
     same = (output.sequences == expected.sequences).all(1)
     for step in range(1, 5):  # 8 bits: about two digits
         torch.testing.assert_close(output.logits[step][same], expected.logits[step][same], atol=0.3, rtol=0.1)
     with pytest.raises(ValueError, match="cache_implementation"):
-        model.generate(prompts, **batch, **options, past_key_values=DynamicCache(config=model.config))
+        model.generate(prompts, **batch, **options, cache=DynamicCache(config=model.config))
 
 
 @pytest.mark.gpu
@@ -89,35 +87,35 @@ def test_offloaded(model: Any, media: Media, prompts: torch.Tensor, implementati
 def filled(model: Any, media: Media, prompts: torch.Tensor, cache: Cache | None = None) -> Cache:
     batch = media(2, 3)
     batch["video_mask"][0, 1:] = batch["audio_mask"][0, 1:] = 0
-    return model(input_ids=prompts, past_key_values=cache, use_cache=True, **batch).past_key_values
+    return model(input_ids=prompts, cache=cache, use_cache=True, **batch)[CACHE_NAME]
 
 
 @pytest.mark.parametrize("make", [lambda config: None, lambda config: StaticCache(config=config, max_cache_len=20)])
 def test_rows_are_taken_with_their_media(model: Any, media: Media, prompts: torch.Tensor, make: Any) -> None:
-    expected = model(input_ids=prompts, past_key_values=filled(model, media, prompts, make(model.config))).logits
+    expected = model(input_ids=prompts, cache=filled(model, media, prompts, make(model.config))).logits
     cache = filled(model, media, prompts, make(model.config))
     cache.reorder_cache(torch.tensor([1, 0]))
-    torch.testing.assert_close(model(input_ids=prompts.flip(0), past_key_values=cache).logits, expected.flip(0))
+    torch.testing.assert_close(model(input_ids=prompts.flip(0), cache=cache).logits, expected.flip(0))
 
 
 def test_rows_are_repeated_and_selected_with_their_media(model: Any, media: Media, prompts: torch.Tensor) -> None:
-    expected = model(input_ids=prompts, past_key_values=filled(model, media, prompts)).logits
+    expected = model(input_ids=prompts, cache=filled(model, media, prompts)).logits
     cache = filled(model, media, prompts)
     cache.batch_repeat_interleave(2)
     copied = copy.deepcopy(cache)
-    repeated = model(input_ids=prompts.repeat_interleave(2, dim=0), past_key_values=cache).logits
+    repeated = model(input_ids=prompts.repeat_interleave(2, dim=0), cache=cache).logits
     torch.testing.assert_close(repeated, expected.repeat_interleave(2, dim=0))
     copied.batch_select_indices(torch.tensor([3, 0]))
-    selected = model(input_ids=prompts[[1, 0]], past_key_values=copied).logits
+    selected = model(input_ids=prompts[[1, 0]], cache=copied).logits
     torch.testing.assert_close(selected, expected[[1, 0]])
 
 
 def test_cropping_leaves_the_media(model: Any, media: Media, prompts: torch.Tensor) -> None:
     cache = filled(model, media, prompts)
-    expected = model(input_ids=prompts[:, 4:], past_key_values=copy.deepcopy(cache)).logits
-    model(input_ids=prompts, past_key_values=cache)
+    expected = model(input_ids=prompts[:, 4:], cache=copy.deepcopy(cache)).logits
+    model(input_ids=prompts, cache=cache)
     cache.crop(-prompts.shape[1])
-    torch.testing.assert_close(model(input_ids=prompts[:, 4:], past_key_values=cache).logits, expected)
+    torch.testing.assert_close(model(input_ids=prompts[:, 4:], cache=cache).logits, expected)
 
 
 def test_another_kind_of_cache_is_left_alone(model: Any, media: Media, prompts: torch.Tensor) -> None:
@@ -129,13 +127,25 @@ def test_another_kind_of_cache_is_left_alone(model: Any, media: Media, prompts: 
     assert type(cache) is Own
     options = {**OPTIONS, "return_dict_in_generate": False, "output_logits": False}
     expected = model.generate(prompts, **media(2, 3), **options)
-    assert torch.equal(model.generate(prompts, **media(2, 3), **options, past_key_values=cache), expected)
+    assert torch.equal(model.generate(prompts, **media(2, 3), **options, cache=cache), expected)
 
 
 def test_layers_without_cross_attention(media: Media, prompts: torch.Tensor) -> None:
     model = build(text_config={"cross_attention_every": 2, "num_hidden_layers": 3})
     for cache in (None, EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))):
-        first = model(input_ids=prompts, past_key_values=cache, use_cache=True, **media(2, 3))
-        rest = model(input_ids=prompts, past_key_values=first.past_key_values)
+        first = model(input_ids=prompts, cache=cache, use_cache=True, **media(2, 3))
+        rest = model(input_ids=prompts, cache=first[CACHE_NAME])
         whole = model(input_ids=prompts.repeat(1, 2), **media(2, 3)).logits[:, 6:]
         torch.testing.assert_close(rest.logits, whole, atol=1e-5, rtol=0)
+
+
+def test_either_name_of_the_cache(model: Any, media: Media, prompts: torch.Tensor) -> None:
+    first = filled(model, media, prompts)
+    expected = model(input_ids=prompts, cache=copy.deepcopy(first)).logits
+    assert torch.equal(model(input_ids=prompts, past_key_values=copy.deepcopy(first)).logits, expected)
+    assert torch.equal(
+        model.model(input_ids=prompts, past_key_values=copy.deepcopy(first))[0],
+        model.model(input_ids=prompts, cache=copy.deepcopy(first))[0],
+    )
+    with pytest.raises(TypeError, match="cache"):
+        model(input_ids=prompts, cache=first, past_key_values=copy.deepcopy(first))
