@@ -337,12 +337,12 @@ def test_text_only_continuous_batching(model: Any, prompts: torch.Tensor) -> Non
 def test_continuous_batching_drops_nothing_silently(model: Any, media: Media, prompts: torch.Tensor) -> None:
     batch = media(2, 3)
     encoded = model.encode_media(**batch)
-    filled = model.generate(prompts, **batch, **PLAIN, return_dict_in_generate=True).past_key_values
+    filled = model.generate(prompts, **batch, **PLAIN, return_dict_in_generate=True)[CACHE_NAME]
     for dropped in (
         {name: batch[name] for name in ("pixel_values_videos", "video_mask")},
         {name: batch[name] for name in ("input_features", "audio_mask")},
         {"media_hidden_states": encoded.media_hidden_states},
-        {"past_key_values": filled},
+        {"cache": filled},
         {"inputs_embeds": model.get_input_embeddings()(prompts)},
     ):
         said = "token ids alone and would leave out " + next(iter(dropped))
