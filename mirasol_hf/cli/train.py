@@ -14,6 +14,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder, if there is one.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew, though the folder holds a model or a run.")
+    ] = False,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe entries to replace.")
     ] = None,
@@ -22,5 +25,5 @@ def train(
     from mirasol_hf.training.train import run_recipe
 
     folder = Path("runs") / Path(recipe).stem if output_dir is None else output_dir
-    run_recipe(recipe, folder, resume, overrides or [])
+    run_recipe(recipe, folder, resume, overrides or [], overwrite)
     print(f"saved in {folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 
 from mirasol_hf.strict_json import dumps
+from mirasol_hf.training.run_lock import only_run
 
 PARTIAL_PREFIX = "tmp-"
 
@@ -25,6 +27,21 @@ class WholeCheckpoints(Trainer):
     """
 
     _partial: Path | None = None
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> Any:
+        """Train, alone in the folder that checkpoints go to.
+
+        Raises:
+            ValueError: another run holds the folder.
+        """
+        saves = self.args.save_strategy != SaveStrategy.NO and self.is_world_process_zero()
+        with only_run(self._get_output_dir(trial=trial)) if saves else nullcontext():
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _get_output_dir(self, trial: Any) -> str:
         """Where checkpoints go: of the one that is being written, the place for what is not whole."""

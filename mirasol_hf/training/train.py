@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint, set_seed
+from transformers.trainer_utils import set_seed
 
 from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
 from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
@@ -23,16 +23,19 @@ from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.finite import check_weights
 from mirasol_hf.training.optimizer import MuonWithAdamW
 from mirasol_hf.training.recipe import Normalisation, Optimisation, Recipe, load_recipe
+from mirasol_hf.training.run_folder import CHECKPOINTS, RESULT_FILE, clear, where_to_start
+from mirasol_hf.training.run_lock import only_run
 from mirasol_hf.training.schedule import cosine_cycles
 from mirasol_hf.training.tokenizer import avscenes_corpus, train_tokenizer
 from mirasol_hf.training.trainer import MirasolTrainer
 
-CHECKPOINTS = "checkpoints"
-RESULT_FILE = "training_result.json"
-
 
 def run_recipe(
-    recipe: str | Path, output_dir: str | Path, resume: bool = False, overrides: Sequence[str] = ()
+    recipe: str | Path,
+    output_dir: str | Path,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train as `recipe` says and save model, tokenizer and processor in `output_dir`.
 
@@ -41,17 +44,23 @@ def run_recipe(
         output_dir: where the model goes; checkpoints lie in `checkpoints` below it.
         resume: go on from the newest checkpoint there, in the middle of a stage too; start anew if there is none.
         overrides: changes to the recipe, `key=value` each (see `load_recipe`).
+        overwrite: start anew, though `output_dir` holds a model or a run.
 
     Returns:
         what `training_result.json` in `output_dir` holds: recipe, hardware, seconds, steps per second, last losses and
         the last accuracies on validation scenes.
 
     Raises:
-        ValueError: if the recipe is unknown or faulty, or `output_dir` holds checkpoints and `resume` is off.
+        ValueError: if the recipe is unknown or faulty, `output_dir` is in use by another run, or it holds what would
+            be lost: checkpoints without `resume`, a finished run, a model.
     """
     plan = load_recipe(recipe, overrides)
     folder = Path(output_dir)
-    checkpoint = _checkpoint(folder, resume)
+    with only_run(folder):
+        return _train(plan, folder, where_to_start(folder, resume, overwrite))
+
+
+def _train(plan: Recipe, folder: Path, checkpoint: str | None) -> dict[str, Any]:
     if plan.running.num_threads is not None:
         torch.set_num_threads(plan.running.num_threads)
     set_seed(plan.seed)
@@ -61,6 +70,8 @@ def run_recipe(
         processor = MirasolProcessor.from_pretrained(checkpoint)
     model.set_attn_implementation(plan.running.attn_implementation)
     trainer = build_trainer(plan, model, processor, folder)
+    if checkpoint is None:
+        clear(folder)
     began = time.monotonic()
     output = trainer.train(resume_from_checkpoint=checkpoint)
     check_weights(model, "the trained model")
@@ -243,29 +254,22 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _checkpoint(folder: Path, resume: bool) -> str | None:
-    checkpoints = folder / CHECKPOINTS
-    newest = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    if newest is not None and not resume:
-        raise ValueError(f"{checkpoints} holds checkpoints: resume the run, or choose another output directory")
-    return newest
-
-
 def _last(history: Sequence[dict[str, Any]], key: str) -> dict[str, Any] | None:
     return next((entry for entry in reversed(history) if key in entry), None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: `python -m mirasol_hf.training.train --recipe NAME --output DIR [--resume] [key=value ...]`."""
+    """Command line: `python -m mirasol_hf.training.train --recipe NAME --output DIR`, else as `mirasol train`."""
     import argparse
 
     parser = argparse.ArgumentParser(description="Train a Mirasol model by a recipe.")
     parser.add_argument("--recipe", default="avscenes-tiny")
     parser.add_argument("--output", required=True)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_args(arguments)
-    result = run_recipe(given.recipe, given.output, given.resume, given.overrides)
+    result = run_recipe(given.recipe, given.output, given.resume, given.overrides, given.overwrite)
     print(dumps({key: value for key, value in result.items() if key != "recipe"}, indent=2))
     return 0
 

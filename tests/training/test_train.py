@@ -48,6 +48,18 @@ def test_resume_in_the_middle_of_a_stage(tmp_path: Path, monkeypatch: pytest.Mon
         torch.testing.assert_close(resumed[name], value, atol=1e-5, rtol=0, msg=name)
     whole_losses, resumed_losses = (_losses(tmp_path / name) for name in ("whole", "broken"))
     assert resumed_losses == pytest.approx(whole_losses, abs=1e-5) and len(whole_losses) == 6
+    before = _everything(tmp_path / "broken")
+    for resume in (True, False):
+        with pytest.raises(ValueError, match=r"finished run.*--overwrite"):
+            run_recipe("avscenes-tiny", tmp_path / "broken", resume=resume, overrides=SMALL)
+    assert _everything(tmp_path / "broken") == before
+    short = [*SMALL, "stages.0.steps=1", "stages.1.steps=1"]
+    assert run_recipe("avscenes-tiny", tmp_path / "broken", overwrite=True, overrides=short)["steps"] == 2
+    assert [path.name for path in (tmp_path / "broken" / "checkpoints").iterdir()] == ["checkpoint-2"]
+
+
+def _everything(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def _crash_at(step: int) -> Any:
