@@ -8,15 +8,17 @@ per chunk, text loss weighted ten times in fine-tuning. Everything else is a cho
 import copy
 import math
 from dataclasses import field
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
-from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from .checkpoint_files_mirasol import shortly
 from .presets_mirasol import PRESETS
-from .strict_config_mirasol import MirasolStrictConfig
+from .strict_config_mirasol import LARGEST_PRODUCT, MirasolStrictConfig, strict_fields
 
 
 def _require_divisible(config: PreTrainedConfig, section: str, numerator: str, denominator: str) -> None:
@@ -42,6 +44,26 @@ def _require_even_heads(config: PreTrainedConfig, section: str, head_dim: int) -
         )
 
 
+def _require_rotary(config: PreTrainedConfig, section: str, head_dim: int) -> None:
+    """Positions by rotation need heads of an even width, a known kind, and numbers that can be computed with."""
+    _require_even_heads(config, section, head_dim)
+    given = config.rope_parameters or {}
+    for name, value in given.items():
+        where = f"{section}.rope_parameters[{name!r}]={shortly(value)}"
+        if name == "rope_type":
+            if value != "default" and value not in ROPE_INIT_FUNCTIONS:
+                raise ValueError(f"{where} must be 'default' or one of {', '.join(ROPE_INIT_FUNCTIONS)}")
+        elif not isinstance(value, (bool, type(None))):
+            numbers = value if isinstance(value, (list, tuple)) else [value]
+            if not all(isinstance(number, (int, float)) and 0 < number < math.inf for number in numbers):
+                raise ValueError(f"{where} must be finite and above 0")
+
+
+def _require_product(config: PreTrainedConfig, section: str, what: str, product: int) -> None:
+    if product > LARGEST_PRODUCT:
+        raise ValueError(f"{section}: {what} give {product} values or tokens, expected at most {LARGEST_PRODUCT}")
+
+
 def _are_integers(values: Any, count: int) -> bool:
     """Whether a field holds `count` whole numbers; the library checks types no deeper than the field itself."""
     return isinstance(values, (list, tuple)) and len(values) == count and all(type(value) is int for value in values)
@@ -56,17 +78,15 @@ def _require_share(config: PreTrainedConfig, section: str, *names: str) -> None:
 def _require_layers(config: PreTrainedConfig, section: str, epsilon: str) -> None:
     """What the layers of every part share: an activation that exists, and numbers that may not be negative."""
     if config.hidden_act not in ACT2FN:
-        raise ValueError(f"{section}.hidden_act={config.hidden_act!r} must be one of {', '.join(sorted(ACT2FN))}")
+        known = get_close_matches(config.hidden_act, ACT2FN) or ["gelu", "silu"]
+        raise ValueError(
+            f"{section}.hidden_act={shortly(config.hidden_act)} must be an activation of transformers, such as "
+            f"{', '.join(known)}"
+        )
     for name in (epsilon, "initializer_range"):
         if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"{section}.{name}={getattr(config, name)} must be finite and not negative")
     _require_share(config, section, "dropout", "attention_dropout")
-
-
-class _MirasolSectionConfig(MirasolStrictConfig):
-    """Base of the sections, with their key in `MirasolConfig`."""
-
-    section = ""
 
 
 # How tensor parallelism splits a ViT block: heads and hidden channels go to the ranks, each block sums twice.
@@ -81,8 +101,8 @@ ENCODER_TP_PLAN = {
 _REMOTE_MODULES = "transformers_modules"
 
 
-@strict
-class MirasolVideoConfig(_MirasolSectionConfig):
+@strict_fields
+class MirasolVideoConfig(MirasolStrictConfig):
     """Video tower: sparse tubes (TubeViT, arXiv 2212.03229) into a pre-norm ViT.
 
     Args:
@@ -151,10 +171,17 @@ class MirasolVideoConfig(_MirasolSectionConfig):
                     )
         if len(self.reconstruction_size) != 3 or min(self.reconstruction_size) < 1:
             raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be three sizes >= 1")
+        _require_product(
+            self,
+            self.section,
+            "reconstruction_size and num_channels",
+            math.prod((*self.reconstruction_size, self.num_channels)),
+        )
+        _require_product(self, self.section, "tube_kernels, tube_strides and image_size", sum(_tube_tokens(self)))
 
 
-@strict
-class MirasolAudioConfig(_MirasolSectionConfig):
+@strict_fields
+class MirasolAudioConfig(MirasolStrictConfig):
     """Audio tower: 2-D patches of a chunk's log-mel spectrogram into a pre-norm ViT.
 
     Args:
@@ -200,10 +227,12 @@ class MirasolAudioConfig(_MirasolSectionConfig):
                 )
         if len(self.reconstruction_size) != 2 or min(self.reconstruction_size) < 1:
             raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be two sizes >= 1")
+        _require_product(self, self.section, "reconstruction_size", math.prod(self.reconstruction_size))
+        _require_product(self, self.section, "num_steps, num_mel_bins and patch_size", _patch_tokens(self))
 
 
-@strict
-class MirasolCombinerConfig(_MirasolSectionConfig):
+@strict_fields
+class MirasolCombinerConfig(MirasolStrictConfig):
     """Combiner: all tokens of a chunk become `num_output_tokens` joint features.
 
     Args:
@@ -280,7 +309,7 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
         if self.type == "ttm":
             self._check_memory()
         elif self.context == "causal":
-            _require_even_heads(self, self.section, self.hidden_size // self.num_attention_heads)
+            _require_rotary(self, self.section, self.hidden_size // self.num_attention_heads)
 
     def _check_memory(self) -> None:
         if self.memory_size < self.num_output_tokens:
@@ -300,8 +329,8 @@ class MirasolCombinerConfig(_MirasolSectionConfig):
             )
 
 
-@strict
-class MirasolTimeConfig(_MirasolSectionConfig):
+@strict_fields
+class MirasolTimeConfig(MirasolStrictConfig):
     """Autoregressive time model over the Combiner features, block-causal by chunk.
 
     Args:
@@ -334,7 +363,7 @@ class MirasolTimeConfig(_MirasolSectionConfig):
     def validate_architecture(self) -> None:
         _require_positive(self, self.section, "num_hidden_layers", "intermediate_size", "max_position_embeddings")
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
-        _require_even_heads(self, self.section, self.hidden_size // self.num_attention_heads)
+        _require_rotary(self, self.section, self.hidden_size // self.num_attention_heads)
         if self.attention_window is not None and self.attention_window < 1:
             raise ValueError(
                 f"{self.section}.attention_window={self.attention_window} must be at least 1 chunk, or None for all "
@@ -344,8 +373,8 @@ class MirasolTimeConfig(_MirasolSectionConfig):
         _require_share(self, self.section, "mask_ratio")
 
 
-@strict
-class MirasolTextConfig(_MirasolSectionConfig):
+@strict_fields
+class MirasolTextConfig(MirasolStrictConfig):
     """Text decoder: Llama-style layers with cross-attention to the media features.
 
     Args:
@@ -424,13 +453,16 @@ class MirasolTextConfig(_MirasolSectionConfig):
         )
         _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         _require_divisible(self, self.section, "num_attention_heads", "num_key_value_heads")
-        _require_even_heads(self, self.section, self.head_dim or 0)
+        _require_rotary(self, self.section, self.head_dim or 0)
         _require_layers(self, self.section, "rms_norm_eps")
-        if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
-            raise ValueError(
-                f"{self.section}.pad_token_id={self.pad_token_id} must be below "
-                f"{self.section}.vocab_size={self.vocab_size}"
-            )
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            given = getattr(self, name)
+            for token in given if isinstance(given, list) else [given]:
+                if token is not None and not 0 <= token < self.vocab_size:
+                    raise ValueError(
+                        f"{self.section}.{name}={given} must be at least 0 and below "
+                        f"{self.section}.vocab_size={self.vocab_size}"
+                    )
         if self.media_window is not None and self.media_window < 1:
             raise ValueError(
                 f"{self.section}.media_window={self.media_window} must be at least 1 chunk, or None for all (the text "
@@ -450,7 +482,7 @@ def _of_text_config(name: str) -> property:
     return property(get, put, doc=f"`text_config.{name}`")
 
 
-@strict
+@strict_fields
 class MirasolConfig(MirasolStrictConfig):
     """Configuration of Mirasol; `MirasolConfig()` is the 3B model with audio.
 
@@ -547,8 +579,7 @@ class MirasolConfig(MirasolStrictConfig):
             return
         tokens = sum(_tube_tokens(video))
         if audio is not None:
-            patch_steps, patch_bins = audio.patch_size
-            tokens += (audio.num_steps // patch_steps) * (audio.num_mel_bins // patch_bins)
+            tokens += _patch_tokens(audio)
         if combiner.num_output_tokens > tokens:
             raise ValueError(
                 f"combiner_config.num_output_tokens={combiner.num_output_tokens} with combiner_config.output_tokens="
@@ -567,3 +598,8 @@ def _tube_tokens(video: Any) -> list[int]:
             count *= (extent[axis] - offset[axis] - kernel[axis]) // stride[axis] + 1
         counts.append(count)
     return counts
+
+
+def _patch_tokens(audio: Any) -> int:
+    """Tokens of a chunk's spectrogram."""
+    return (audio.num_steps // audio.patch_size[0]) * (audio.num_mel_bins // audio.patch_size[1])

@@ -13,14 +13,24 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from .checkpoint_files_mirasol import (
+    ADAPTER_WEIGHTS,
+    check_index,
+    check_json,
+    check_shapes,
+    cut,
+    damaged_file,
+    find_file,
+    no_safetensors,
+    read_shapes,
+)
 from .distributed_mirasol import several_processes
 from .model_saving_mirasol import remove_other_weights, whole_folder
 
 # how many names an error lists before it only counts
-_LISTED = 5
+_LISTED = 2
 # names of weights that serve training only: a checkpoint may hold others than the configuration asks for
 TRAINING_WEIGHTS = (r"loss_heads\.", r"mask_token$")
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 class MirasolCheckpointMixin:
@@ -30,25 +40,49 @@ class MirasolCheckpointMixin:
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """Loads a model; see `PreTrainedModel.from_pretrained` for the arguments.
 
+        Weights are read from safetensors files alone.
+
         Raises:
-            ValueError: the checkpoint lacks weights of the model or holds others, or one of its files is damaged.
-                Not raised for the former with `output_loading_info=True` (look into the report), with
+            ValueError: the checkpoint lacks weights of the model or holds others, one of its files is damaged or a
+                pickle, or its configuration asks for another or a much larger model than its weights are.
+                Not raised for the first with `output_loading_info=True` (look into the report), with
                 `ignore_mismatched_sizes=True`, or where the caller gives the weights (`state_dict=`).
             OSError: there is no such checkpoint.
         """
         wants_report = kwargs.pop("output_loading_info", False)
         lenient = wants_report or kwargs.get("ignore_mismatched_sizes") or kwargs.get("state_dict") is not None
         source = pretrained_model_name_or_path
+        if kwargs.setdefault("use_safetensors", True) is False:
+            raise ValueError("use_safetensors=False asks for a pickle; weights are read from safetensors files alone")
+        check_json(source, kwargs)
+        check_index(source, kwargs)
         try:
             loaded = super().from_pretrained(  # type: ignore[misc]
                 source, *model_args, output_loading_info=True, **kwargs
             )
         except SafetensorError as error:
             raise ValueError(damaged_file(source, error)) from error
+        except OSError as error:
+            raise no_safetensors(source, error) from error
         model, report = loaded
         if not lenient:
             check_report(model, source, report)
         return (model, report) if wants_report else model
+
+    @classmethod
+    def _load_pretrained_model(
+        cls, model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Where the library has built the model on the meta device and knows the files, but has allocated nothing.
+
+        There is no public name for this place. An adapter's files, which name the keys they expect, are checked in
+        `load_adapter`; those of a quantized model hold other tensors than the model.
+        """
+        if state_dict is None and checkpoint_files and load_config.hf_quantizer is None and not (args or kwargs):
+            check_shapes(model, checkpoint_files, bool(load_config.ignore_mismatched_sizes))
+        return super()._load_pretrained_model(  # type: ignore[misc]
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Saves the model; see `PreTrainedModel.save_pretrained` for the arguments.
@@ -75,13 +109,15 @@ class MirasolCheckpointMixin:
         """Loads an adapter; see the library's method for the arguments.
 
         Raises:
-            ValueError: the adapter was made for a model of other sizes or parts, or its file is damaged.
+            ValueError: the adapter was made for a model of other sizes or parts, or its file is damaged or a pickle.
         """
-        if peft_model_id is not None and os.path.isdir(peft_model_id):
-            check_adapter(self, peft_model_id)
-            magnitudes = adapter_with_magnitudes(peft_model_id)
+        if peft_model_id is not None and kwargs.get("adapter_state_dict") is None:
+            path = find_file(peft_model_id, ADAPTER_WEIGHTS, kwargs.get("adapter_kwargs") or kwargs)
+            folder = peft_model_id if path is None else os.path.dirname(path)
+            check_adapter(self, folder)
+            magnitudes = adapter_with_magnitudes(folder)
             if magnitudes is not None:
-                kwargs.setdefault("adapter_state_dict", magnitudes)
+                kwargs["adapter_state_dict"] = magnitudes
         return super().load_adapter(peft_model_id, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -101,24 +137,8 @@ def check_report(model: Any, source: Any, report: dict[str, Any]) -> None:
         if keys
     ]
     if problems:
-        raise ValueError(
-            f"checkpoint {str(source)!r} does not fit {type(model).__name__} as its config.json describes it: it "
-            f"{'; it '.join(problems)}. With output_loading_info=True it loads all the same and reports both"
-        )
-
-
-def damaged_file(source: Any, error: Exception) -> str:
-    """Says which safetensors file of a folder cannot be read; the library's own error does not name it."""
-    if os.path.isdir(source):
-        for name in sorted(os.listdir(source)):
-            if not name.endswith(".safetensors"):
-                continue
-            try:
-                with safe_open(os.path.join(source, name), framework="pt"):
-                    pass
-            except SafetensorError as found:
-                return f"{os.path.join(source, name)} is not a whole safetensors file: {found}"
-    return f"a weight file of {str(source)!r} is not a whole safetensors file: {error}"
+        text = f"{source} does not fit the {type(model).__name__} of its config.json: it {'; it '.join(problems)}"
+        raise ValueError(cut(text, 300))
 
 
 def check_adapter(model: Any, folder: Any) -> None:
@@ -130,7 +150,7 @@ def check_adapter(model: Any, folder: Any) -> None:
         FileNotFoundError: the folder holds no `adapter_model.safetensors`.
     """
     for name, shape in adapter_shapes(folder).items():
-        _check_adapter_tensor(model, os.path.join(folder, _ADAPTER_WEIGHTS), name, shape)
+        _check_adapter_tensor(model, os.path.join(folder, ADAPTER_WEIGHTS), name, shape)
 
 
 def adapter_shapes(folder: Any) -> dict[str, tuple[int, ...]]:
@@ -140,14 +160,11 @@ def adapter_shapes(folder: Any) -> dict[str, tuple[int, ...]]:
         ValueError: the file is damaged.
         FileNotFoundError: the folder holds no `adapter_model.safetensors`.
     """
-    path = os.path.join(folder, _ADAPTER_WEIGHTS)
+    path = os.path.join(folder, ADAPTER_WEIGHTS)
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{os.fspath(folder)!r} holds no {_ADAPTER_WEIGHTS}; expected a saved adapter")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        missing = FileNotFoundError(f"{os.fspath(folder)!r} holds no {ADAPTER_WEIGHTS}; expected a saved adapter")
+        raise no_safetensors(folder, missing)
+    return read_shapes(path)
 
 
 def _check_adapter_tensor(model: Any, path: str, name: str, shape: tuple[int, ...]) -> None:
@@ -178,7 +195,7 @@ def adapter_with_magnitudes(folder: Any) -> dict[str, Any] | None:
     library, which puts the adapter's name in between, would not find it and leave the magnitude as it was before.
     """
     name_in_file = "lora_magnitude_vector"
-    with safe_open(os.path.join(folder, _ADAPTER_WEIGHTS), framework="pt") as file:
+    with safe_open(os.path.join(folder, ADAPTER_WEIGHTS), framework="pt") as file:
         names = list(file.keys())
         if not any(name.endswith(name_in_file) for name in names):
             return None
@@ -186,6 +203,6 @@ def adapter_with_magnitudes(folder: Any) -> dict[str, Any] | None:
 
 
 def _listed(names: Any) -> str:
-    names = sorted(map(str, names))
+    names = sorted(cut(name, 60) for name in names)
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more

@@ -25,7 +25,7 @@ def _changed(folder: Path, change: Any) -> None:
 def test_missing_weights_are_an_error(tmp_path: Path) -> None:
     build().save_pretrained(tmp_path)
     _changed(tmp_path, lambda tensors: tensors.pop("model.video_projection.weight"))
-    with pytest.raises(ValueError, match=rf"{tmp_path}.*Conditional.*lacks model\.video_projection\.weight\. "):
+    with pytest.raises(ValueError, match=rf"{tmp_path}.*Conditional.*lacks model\.video_projection\.weight"):
         AutoModelForMultimodalLM.from_pretrained(tmp_path)
     _, report = AutoModelForMultimodalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert set(report["missing_keys"]) == {"model.video_projection.weight"}
@@ -34,14 +34,16 @@ def test_missing_weights_are_an_error(tmp_path: Path) -> None:
 def test_unexpected_weights_are_an_error(tmp_path: Path) -> None:
     build().save_pretrained(tmp_path)
     _changed(tmp_path, lambda tensors: tensors.update({f"model.vido_{i}": torch.zeros(1) for i in range(7)}))
-    with pytest.raises(ValueError, match=r"unknown to the model, model\.vido_0, .* and 2 more"):
+    with pytest.raises(ValueError, match=r"unknown to the model, model\.vido_0, .* and 5 more"):
         AutoModelForMultimodalLM.from_pretrained(tmp_path)
 
 
 def test_weights_of_another_size_are_an_error(tmp_path: Path) -> None:
     build().save_pretrained(tmp_path)
     small_config(text_config={"intermediate_size": 32}).save_pretrained(tmp_path)
-    with pytest.raises((ValueError, RuntimeError), match=r"mismatch|size|shape"):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors: .*mlp.* has shape \(.*48.*\), but .* it has \(.*32.*\)"
+    ):
         AutoModelForMultimodalLM.from_pretrained(tmp_path)
 
 
