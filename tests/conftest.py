@@ -16,27 +16,14 @@ def build_random_pipeline_parts():
     """A tiny model with random weights and the processor that fits it: `(model, processor)`."""
     import torch
 
-    from mirasol_hf import (
-        MirasolConfig,
-        MirasolFeatureExtractor,
-        MirasolForConditionalGeneration,
-        MirasolProcessor,
-        MirasolVideoProcessor,
-    )
+    from mirasol_hf import MirasolConfig, MirasolForConditionalGeneration, MirasolProcessor
     from mirasol_hf.training.tokenizer import train_tokenizer
 
     config = MirasolConfig.from_preset("tiny")
     torch.manual_seed(0)
     model = MirasolForConditionalGeneration(config).eval()
     words = ["what colour is the square ?", "what is heard ?", "the circle is called ada .", "red green blue"]
-    video, audio = config.video_config, config.audio_config
-    processor = MirasolProcessor(
-        video_processor=MirasolVideoProcessor(
-            size={"height": video.image_size, "width": video.image_size}, num_frames=video.num_frames
-        ),
-        feature_extractor=MirasolFeatureExtractor(num_mel_bins=audio.num_mel_bins, num_steps=audio.num_steps),
-        tokenizer=train_tokenizer(words * 20, vocab_size=300),
-    )
+    processor = MirasolProcessor.for_config(config, train_tokenizer(words * 20, vocab_size=300), num_chunks=8)
     return model, processor
 
 

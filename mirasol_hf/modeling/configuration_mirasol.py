@@ -527,6 +527,7 @@ class MirasolConfig(MirasolStrictConfig):
     vocab_size = _of_text_config("vocab_size")
     hidden_size = _of_text_config("hidden_size")
     intermediate_size = _of_text_config("intermediate_size")
+    num_hidden_layers = _of_text_config("num_hidden_layers")
     num_attention_heads = _of_text_config("num_attention_heads")
     num_key_value_heads = _of_text_config("num_key_value_heads")
 

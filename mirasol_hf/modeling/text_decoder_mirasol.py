@@ -266,7 +266,7 @@ class MirasolTextModel(MirasolPreTrainedModel):
         media_mask, media_rows = self.media_masks(inputs_embeds, media_hidden_states, media_attention_mask)
         rotary = self.rotary_emb(inputs_embeds, position_ids)
         hidden_states = inputs_embeds
-        for layer in self.layers:
+        for layer in self.layers[: self.config.num_hidden_layers]:  # fewer while a draft exits early
             hidden_states = layer(
                 hidden_states,
                 media_hidden_states,

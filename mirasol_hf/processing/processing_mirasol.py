@@ -20,6 +20,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .chunk_plan_mirasol import ChunkPlan
 from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
+from .fitting_parts_mirasol import check_tokenizer, fitting_parts
 from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import LOADING_KEYWORDS, refuse_unknown, tokenizer_keywords
 from .media_index_mirasol import Progress
@@ -88,16 +89,17 @@ class MirasolProcessor(ProcessorMixin):
         tokenizer: any tokenizer of the library.
         chat_template: optional Jinja template.
         prompt_template: how question and context become the prompt; the answer follows it directly.
+        load_audio_from_video: whether a call reads the sound of a video file unless it says otherwise.
 
     Example:
 
+        processor = MirasolProcessor.for_config(model.config, tokenizer)
         inputs = processor(text="what is shown?", videos="clip.mp4", return_tensors="pt")
         answer = model.generate(**inputs)
     """
 
     valid_processor_kwargs = MirasolProcessorKwargs
     text_kwargs = {"padding": True, "padding_side": "left", "return_token_type_ids": False}
-    load_audio_from_video = True
 
     def __init__(
         self,
@@ -106,11 +108,46 @@ class MirasolProcessor(ProcessorMixin):
         tokenizer: Any = None,
         chat_template: str | None = None,
         prompt_template: str = "{context} {question}\n",
+        load_audio_from_video: bool = True,
     ) -> None:
+        parts = {"video_processor": video_processor, "feature_extractor": feature_extractor, "tokenizer": tokenizer}
+        missing = [name for name, part in parts.items() if part is None]
+        if missing:
+            raise TypeError(
+                f"MirasolProcessor lacks {', '.join(missing)}; expected MirasolProcessor.for_config(model.config, "
+                f"tokenizer), which makes what fits a model, or MirasolProcessor.from_pretrained(folder)"
+            )
         if "{question}" not in prompt_template:
             raise ValueError(f"prompt_template must contain {{question}}, got {prompt_template!r}")
         self.prompt_template = prompt_template
+        self.load_audio_from_video = load_audio_from_video
         super().__init__(video_processor, feature_extractor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def for_config(cls, config: Any, tokenizer: Any, num_chunks: int = 16, **options: Any) -> "MirasolProcessor":
+        """Makes the processor that fits a model.
+
+        Args:
+            config: the model's `MirasolConfig`. Without an audio tower in it, the sound of video files is not read.
+            tokenizer: any tokenizer of the library with the config's vocabulary and special tokens.
+            num_chunks: K when a call asks for none. The model takes any number; 16 are the paper's.
+            options: those of the class, of [`MirasolVideoProcessor`] and of [`MirasolFeatureExtractor`], such as
+                `prompt_template`, `image_mean` or `db_offset`.
+
+        Raises:
+            TypeError: for an unknown option.
+            ValueError: if the tokenizer has other special tokens than the config, or more entries.
+
+        Example:
+
+            config = MirasolConfig.from_preset("base")
+            tokenizer = train_tokenizer(texts, vocab_size=config.text_config.vocab_size)
+            processor = MirasolProcessor.for_config(config, tokenizer)
+        """
+        check_tokenizer(tokenizer, config.text_config)
+        own = {name: options.pop(name) for name in inspect.signature(cls).parameters if name in options}
+        pictures, sound = fitting_parts(config, {"num_chunks": num_chunks, **options})
+        return cls(pictures, sound, tokenizer, **{"load_audio_from_video": config.audio_config is not None, **own})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

@@ -14,15 +14,13 @@ from transformers.trainer_utils import set_seed
 
 from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
 from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
-from mirasol_hf.processing.feature_extraction_mirasol import MirasolFeatureExtractor
 from mirasol_hf.processing.processing_mirasol import MirasolProcessor
-from mirasol_hf.processing.video_processing_mirasol import MirasolVideoProcessor
 from mirasol_hf.strict_json import dumps
 from mirasol_hf.training.avscenes_data import AVScenesClips, StageBatches
 from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.finite import check_weights
 from mirasol_hf.training.optimizer import MuonWithAdamW
-from mirasol_hf.training.recipe import Normalisation, Optimisation, Recipe, load_recipe
+from mirasol_hf.training.recipe import Optimisation, Recipe, load_recipe
 from mirasol_hf.training.run_folder import CHECKPOINTS, RESULT_FILE, clear, where_to_start
 from mirasol_hf.training.run_lock import only_run
 from mirasol_hf.training.schedule import cosine_cycles
@@ -101,39 +99,17 @@ def build_model(recipe: Recipe) -> tuple[MirasolForConditionalGeneration, Miraso
         vocab_size=recipe.tokenizer.vocab_size,
         model_max_length=text.max_position_embeddings,
     )
-    if len(tokenizer) > text.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} entries but config.text_config.vocab_size={text.vocab_size}"
-        )
-    processor = build_processor(config, tokenizer, recipe.normalisation)
+    statistics = recipe.normalisation
+    processor = MirasolProcessor.for_config(
+        config,
+        tokenizer,
+        num_chunks=max(recipe.stages[-1].num_chunks),
+        image_mean=[statistics.image_mean] * config.video_config.num_channels,
+        image_std=[statistics.image_std] * config.video_config.num_channels,
+        db_offset=statistics.db_offset,
+        db_scale=statistics.db_scale,
+    )
     return MirasolForConditionalGeneration(config), processor
-
-
-def build_processor(
-    config: MirasolConfig, tokenizer: Any, statistics: Normalisation | None = None
-) -> MirasolProcessor:
-    """Make the processor whose geometry is the one of `config`."""
-    statistics = statistics or Normalisation()
-    levels: dict[str, Any] = {"db_offset": statistics.db_offset, "db_scale": statistics.db_scale}
-    video: Any = config.video_config
-    audio: Any = config.audio_config
-    extractor = (
-        MirasolFeatureExtractor(**levels)
-        if audio is None
-        else MirasolFeatureExtractor(
-            sampling_rate=audio.sampling_rate, num_mel_bins=audio.num_mel_bins, num_steps=audio.num_steps, **levels
-        )
-    )
-    return MirasolProcessor(
-        video_processor=MirasolVideoProcessor(
-            size={"height": video.image_size, "width": video.image_size},
-            num_frames=video.num_frames,
-            image_mean=[statistics.image_mean] * video.num_channels,
-            image_std=[statistics.image_std] * video.num_channels,
-        ),
-        feature_extractor=extractor,
-        tokenizer=tokenizer,
-    )
 
 
 def build_trainer(

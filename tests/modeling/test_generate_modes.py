@@ -83,6 +83,18 @@ def test_draft_and_lookup_equal_the_reference(model: Any, media: Media, prompts:
             assert drafted == expected_calls(batch)
 
 
+def test_early_exit_equals_the_reference(media: Media, prompts: torch.Tensor) -> None:
+    model = build(text_config={"num_hidden_layers": 3, "cross_attention_every": 2})
+    batch = media(1, 3)
+    expected = references.greedy(model, prompts[:1], STEPS, **batch)
+    runs = [0, 0, 0]
+    for index, layer in enumerate(model.model.language_model.layers):
+        layer.register_forward_hook(lambda *_, index=index: runs.__setitem__(index, runs[index] + 1))
+    assert torch.equal(model.generate(prompts[:1], **batch, **PLAIN, assistant_early_exit=2), expected)
+    assert runs[0] == runs[1] > runs[2] > 0
+    assert model.config.num_hidden_layers == model.config.text_config.num_hidden_layers == 3
+
+
 def test_a_drafter_takes_encoded_media_it_cannot_use_as_none(model: Any, media: Media, prompts: torch.Tensor) -> None:
     encoded = model.encode_media(**media(1, 3))
     memory = {"media_hidden_states": encoded.media_hidden_states}

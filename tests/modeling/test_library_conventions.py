@@ -25,6 +25,7 @@ def test_attributes_that_are_no_fields_are_not_written(tmp_path):
 def test_sizes_of_the_text_decoder_through_the_whole_configuration():
     config = small_config()
     assert (config.vocab_size, config.hidden_size, config.num_key_value_heads) == (64, 24, 1)
+    assert config.num_hidden_layers == 2
     config.vocab_size = 80
     assert config.text_config.vocab_size == 80
     assert "vocab_size" not in config.to_dict()

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from mirasol_hf.data.avscenes import QUESTION_FAMILIES, sample_scene, write_scene
 from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
 from mirasol_hf.processing.media_mirasol import probe_media
+from mirasol_hf.processing.processing_mirasol import MirasolProcessor
 from mirasol_hf.training.avscenes_data import (
     KINDS_BY_BOTH,
     KINDS_BY_SOUND,
@@ -26,7 +27,6 @@ from mirasol_hf.training.avscenes_data import (
 from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.recipe import Augmentation, Stage
 from mirasol_hf.training.tokenizer import train_tokenizer
-from mirasol_hf.training.train import build_processor
 
 STAGES = (
     Stage("short", 2, 3, 4, (2,), 4.0, 4.0, (2, 3)),
@@ -39,7 +39,7 @@ CLEAN = Augmentation(
 
 @pytest.fixture(scope="module")
 def processor() -> Any:
-    return build_processor(MirasolConfig.from_preset("tiny"), train_tokenizer([""], vocab_size=259))
+    return MirasolProcessor.for_config(MirasolConfig.from_preset("tiny"), train_tokenizer([""], vocab_size=259))
 
 
 def test_batches_follow_the_stages() -> None:
