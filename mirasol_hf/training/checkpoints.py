@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -10,17 +11,39 @@ from typing import Any
 
 from torch import nn
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    SaveStrategy,
+    get_last_checkpoint,
+    has_length,
+    rotate_checkpoints,
+)
 
 from mirasol_hf.strict_json import dumps
+from mirasol_hf.training.checkpoint_manifest import check_checkpoint, write_manifest
+from mirasol_hf.training.full_disk import told_when_full
 from mirasol_hf.training.run_lock import only_run
 
 PARTIAL_PREFIX = "tmp-"
+# A resumed run takes learning rate and weight decay from its optimizer's state: other arguments would have no effect.
+RUN_ARGUMENTS = (
+    "seed",
+    "data_seed",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "train_sampling_strategy",
+    "dataloader_drop_last",
+    "optim",
+    "learning_rate",
+    "weight_decay",
+)
 
 
 class WholeCheckpoints(Trainer):
     """A Trainer whose folders `checkpoint-N` are whole.
+
+    It goes on from a whole checkpoint of its own alone: damaged files and other settings are refused by name.
 
     A checkpoint is written in `tmp-checkpoint-N` and takes its name when all processes have written their part. What a
     run leaves there that ended meanwhile is not resumed from, and the next checkpoint of the folder removes it.
@@ -34,14 +57,36 @@ class WholeCheckpoints(Trainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> Any:
-        """Train, alone in the folder that checkpoints go to.
+        """Train, alone in the folder that checkpoints go to, from nothing or from a checkpoint of this run.
 
         Raises:
-            ValueError: another run holds the folder.
+            ValueError: another run holds the folder, or the checkpoint is damaged or belongs to another run.
+            FileNotFoundError: there is no such checkpoint.
         """
         saves = self.args.save_strategy != SaveStrategy.NO and self.is_world_process_zero()
         with only_run(self._get_output_dir(trial=trial)) if saves else nullcontext():
-            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            checkpoint = resume_from_checkpoint
+            if checkpoint is True:
+                checkpoint = get_last_checkpoint(self.args.output_dir) or True
+            if isinstance(checkpoint, (str, os.PathLike)):
+                check_checkpoint(Path(checkpoint), self.run_settings(), self._needed_to_resume())
+            return super().train(checkpoint, trial, ignore_keys_for_eval)
+
+    def run_settings(self) -> dict[str, Any]:
+        """What decides which rows and random numbers a step sees, and what the optimizer does with them."""
+        rows = len(self.train_dataset) if has_length(self.train_dataset) else None
+        settings = {name: getattr(self.args, name) for name in RUN_ARGUMENTS}
+        if self.args.auto_find_batch_size:
+            del settings["per_device_train_batch_size"]
+        return {**settings, "processes": self.args.world_size, "rows": rows}
+
+    def _needed_to_resume(self) -> list[str]:
+        """Files that the library goes on without, should they be missing."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return [TRAINER_STATE_NAME]  # the others have names that depend on the processes; the manifest has them
+        process = self.args.process_index
+        random = "rng_state.pth" if self.args.world_size <= 1 else f"rng_state_{process}.pth"
+        return [TRAINER_STATE_NAME, OPTIMIZER_NAME, SCHEDULER_NAME, random]
 
     def _get_output_dir(self, trial: Any) -> str:
         """Where checkpoints go: of the one that is being written, the place for what is not whole."""
@@ -56,12 +101,14 @@ class WholeCheckpoints(Trainer):
         self.accelerator.wait_for_everyone()
         partial = self._partial = run / f"{PARTIAL_PREFIX}{name}"
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            self._note_best(partial, run)
-            if self.args.should_save:
-                self._write_state(partial / name)
-                put_in_place(partial / name, run / name)
+            with told_when_full(run, f"{name} could not be written"):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                self._note_best(partial, run)
+                if self.args.should_save:
+                    self._write_state(partial / name)
+                    write_manifest(partial / name, self.run_settings())
+                    put_in_place(partial / name, run / name)
         finally:
             self._partial = None
             if self.args.should_save:

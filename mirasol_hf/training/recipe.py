@@ -194,6 +194,20 @@ class Recipe:
         return asdict(self)
 
 
+def recipe_settings(recipe: Recipe) -> dict[str, Any]:
+    """What makes a run of a recipe the same run, by dotted names: all but how it runs and what came of it."""
+    values = recipe.to_dict()
+    stages = values.pop("stages")
+    found = {"running.packed": values.pop("running")["packed"], "stages": len(stages)}
+    for name in ("name", "hardware", "time", "result"):
+        del values[name]
+    for section in ("tokenizer", "normalisation", "augmentation", "optimisation"):
+        found |= {f"{section}.{name}": value for name, value in values.pop(section).items()}
+    for index, stage in enumerate(stages):
+        found |= {f"stages.{index}.{name}": value for name, value in stage.items()}
+    return {**values, **found}
+
+
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by its name in the package or its path.
 

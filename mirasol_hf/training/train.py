@@ -17,10 +17,12 @@ from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
 from mirasol_hf.processing.processing_mirasol import MirasolProcessor
 from mirasol_hf.strict_json import dumps
 from mirasol_hf.training.avscenes_data import AVScenesClips, StageBatches
+from mirasol_hf.training.checkpoint_manifest import check_checkpoint
 from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.finite import check_weights
+from mirasol_hf.training.full_disk import told_when_full
 from mirasol_hf.training.optimizer import MuonWithAdamW
-from mirasol_hf.training.recipe import Optimisation, Recipe, load_recipe
+from mirasol_hf.training.recipe import Optimisation, Recipe, load_recipe, recipe_settings
 from mirasol_hf.training.run_folder import CHECKPOINTS, RESULT_FILE, clear, where_to_start
 from mirasol_hf.training.run_lock import only_run
 from mirasol_hf.training.schedule import cosine_cycles
@@ -62,6 +64,9 @@ def _train(plan: Recipe, folder: Path, checkpoint: str | None) -> dict[str, Any]
     if plan.running.num_threads is not None:
         torch.set_num_threads(plan.running.num_threads)
     set_seed(plan.seed)
+    if checkpoint is not None:
+        # before anything is read from it
+        check_checkpoint(Path(checkpoint), recipe_settings(plan), needed=[])
     model, processor = build_model(plan)
     if checkpoint is not None:
         # token ids must stay those that the weights were trained with, whatever the tokenizer trainer makes today
@@ -73,8 +78,6 @@ def _train(plan: Recipe, folder: Path, checkpoint: str | None) -> dict[str, Any]
     began = time.monotonic()
     output = trainer.train(resume_from_checkpoint=checkpoint)
     check_weights(model, "the trained model")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
     history = trainer.state.log_history
     result = {
         "recipe": plan.to_dict(),
@@ -86,7 +89,10 @@ def _train(plan: Recipe, folder: Path, checkpoint: str | None) -> dict[str, Any]
         "last_losses": _last(history, "loss"),
         "validation": _last(history, "validation_overall"),
     }
-    (folder / RESULT_FILE).write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
+    with told_when_full(folder, f"the trained model could not be written; make room and resume from {CHECKPOINTS}"):
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        (folder / RESULT_FILE).write_text(dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
@@ -131,15 +137,19 @@ def build_trainer(
         batch_sampler=StageBatches(recipe.stages, accumulation),
         callbacks=[FamilyAccuracy(recipe, processor)],
         optimizers=(build_optimizer(recipe.optimisation, model), None),
+        recipe=recipe,
         learning_rate_factor=cosine_cycles(recipe.stages, recipe.optimisation.warmup_steps),
     )
 
 
 class RecipeTrainer(MirasolTrainer):
-    """`MirasolTrainer` with a schedule of the recipe's own."""
+    """`MirasolTrainer` with a schedule of the recipe's own, whose checkpoints belong to the recipe."""
 
-    def __init__(self, *args: Any, learning_rate_factor: Callable[[int], float], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, recipe: Recipe, learning_rate_factor: Callable[[int], float], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.recipe = recipe
         self.learning_rate_factor = learning_rate_factor
 
     def create_scheduler(
@@ -148,6 +158,10 @@ class RecipeTrainer(MirasolTrainer):
         """Make the schedule of `learning_rate_factor`, whatever the arguments say."""
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.learning_rate_factor)
         return self.lr_scheduler
+
+    def run_settings(self) -> dict[str, Any]:
+        """The recipe's settings beside those of the arguments."""
+        return {**super().run_settings(), **recipe_settings(self.recipe)}
 
 
 def build_optimizer(how: Optimisation, model: MirasolForConditionalGeneration) -> torch.optim.Optimizer | None:

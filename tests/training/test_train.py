@@ -41,6 +41,16 @@ def test_resume_in_the_middle_of_a_stage(tmp_path: Path, monkeypatch: pytest.Mon
             run_recipe("avscenes-tiny", tmp_path / "broken", overrides=SMALL)
     with pytest.raises(ValueError, match="holds checkpoints"):
         run_recipe("avscenes-tiny", tmp_path / "broken", overrides=SMALL)
+    others = {"seed=7": r"seed 0 \(here 7\)", "stages.1.batch_size=3": r"stages.1.batch_size 2 \(here 3\)"}
+    for change, told in others.items():
+        with pytest.raises(ValueError, match=rf"checkpoint-4 belongs to another run, with {told}"):
+            run_recipe("avscenes-tiny", tmp_path / "broken", resume=True, overrides=[*SMALL, change])
+    tokenizer = tmp_path / "broken" / "checkpoints" / "checkpoint-4" / "tokenizer.json"
+    text = tokenizer.read_text()
+    tokenizer.write_text(text[:100])
+    with pytest.raises(ValueError, match=r"tokenizer.json has 100 bytes, .*go on from .*checkpoint-2, which is whole"):
+        run_recipe("avscenes-tiny", tmp_path / "broken", resume=True, overrides=SMALL)
+    tokenizer.write_text(text)
     result = run_recipe("avscenes-tiny", tmp_path / "broken", resume=True, overrides=SMALL)
     assert result["resumed_from"].endswith("checkpoint-4")
     whole, resumed = (_weights(tmp_path / name) for name in ("whole", "broken"))
