@@ -1,6 +1,7 @@
 """The package as a whole: names, registration, what importing costs, the README's example, the repository's files."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -147,3 +148,12 @@ def test_sample_questions_are_json_with_all_families():
 
     stored = json.loads((ROOT / "mirasol_hf/assets/sample.json").read_text(encoding="utf-8"))
     assert {entry["family"] for entry in stored["questions"]} == set(question_families)
+
+
+def test_a_clone_does_not_hide_the_package_from_scripts_beside_it(tmp_path):
+    """To a script in the folder above it, a clone named mirasol_hf is a namespace, which a plain path entry beats."""
+    (tmp_path / "mirasol_hf").symlink_to(ROOT, target_is_directory=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = "import importlib.util; print(importlib.util.find_spec('mirasol_hf').origin)"
+    done = run_python(code, cwd=tmp_path, env=environment)
+    assert done.stdout.strip().endswith("/mirasol_hf/__init__.py"), done.stdout + done.stderr

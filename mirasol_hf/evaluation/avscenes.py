@@ -165,7 +165,7 @@ def _by_names_in_context(asked: Sequence[Question], answers: Sequence[str]) -> d
 
 
 def _model_name(pipe: Any, model: Any) -> str:
-    return str(model) if isinstance(model, (str, Path)) else str(getattr(pipe.model.config, "_name_or_path", "") or "")
+    return str(model) if isinstance(model, (str, Path)) else str(getattr(pipe.model.config, "name_or_path", "") or "")
 
 
 def _check(split: str, limit: int, ablate: str | None) -> None:

@@ -25,7 +25,8 @@ class MirasolModelOutput(BaseModelOutputWithPastAndCrossAttentions):
     """Output of `MirasolModel`: the media below, and of the text decoder
 
     - `last_hidden_state` [B, L, D], and the cache as `cache` (`past_key_values` in Transformers before 5.24);
-    - `hidden_states`, each [B, L, D]; `attentions`, each [B, heads, L, L]; `cross_attentions`, each [B, heads, L, K·m].
+    - `hidden_states`, each [B, L, D]; `attentions`, each [B, heads, L, L];
+    - `cross_attentions`, each [B, heads, L, K·m].
     """
 
     media_hidden_states: torch.Tensor | None = None
