@@ -85,7 +85,8 @@ def _train(plan: Recipe, folder: Path, checkpoint: str | None) -> dict[str, Any]
         "seconds": round(time.monotonic() - began, 1),
         "resumed_from": checkpoint,
         "steps": trainer.state.global_step,
-        "training_loss": output.training_loss,
+        # the library says 0 where every step was taken before this run
+        "training_loss": output.training_loss or None,
         "last_losses": _last(history, "loss"),
         "validation": _last(history, "validation_overall"),
     }
