@@ -11,6 +11,7 @@ from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
 from mirasol_hf.training.checkpoints import put_in_place
+from mirasol_hf.training.run_lock import LOCK_FILE
 from tests.training.killed_worker import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ def test_killed_run_resumes_from_the_last_whole_checkpoint(tmp_path: Path) -> No
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 9, done.stderr[-2000:]
-    assert _names(killed) == {"checkpoint-1", "tmp-checkpoint-2"}
+    assert _names(killed) == {LOCK_FILE, "checkpoint-1", "tmp-checkpoint-2"}
     assert get_last_checkpoint(str(killed)) == str(killed / "checkpoint-1")
     resumed, unbroken = build(killed), build(whole)
     resumed.train(resume_from_checkpoint=True)
