@@ -1,5 +1,6 @@
 """Answers of the pipeline as JSON and as text."""
 
+import sys
 from typing import Any
 
 
@@ -11,6 +12,12 @@ def answer_rows(questions: list[str], answers: list[list[dict[str, Any]]], top_k
     ]
 
 
+def without_unfamiliar(told: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
+    """Answers to one clip, and in what the clip is unlike those of the training, which stands beside each of them."""
+    answers = [[{key: entry[key] for key in ("answer", "score")} for entry in found] for found in told]
+    return answers, told[0][0]["unfamiliar"]
+
+
 def print_answers(questions: list[str], answers: list[list[dict[str, Any]]]) -> None:
     """Answers with their scores, under their questions where there are several."""
     for question, found in zip(questions, answers):
@@ -18,3 +25,13 @@ def print_answers(questions: list[str], answers: list[list[dict[str, Any]]]) -> 
             print(question)
         for entry in found:
             print(f"{entry['answer']}  ({entry['score']:.2f})")
+
+
+def print_limits(video: str, trained_on: str | None, unfamiliar: list[str]) -> None:
+    """On stderr, below the answers: what the model knows at all, and in what the clip is unlike that."""
+    if trained_on is not None:
+        print(f"mirasol: note: {trained_on}", file=sys.stderr)
+    if unfamiliar:
+        print(
+            f"mirasol: warning: {video} is unlike the clips of the training: {', '.join(unfamiliar)}", file=sys.stderr
+        )

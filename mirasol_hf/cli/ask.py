@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mirasol_hf.cli.answers import answer_rows, print_answers
+from mirasol_hf.cli.answers import answer_rows, print_answers, print_limits, without_unfamiliar
 from mirasol_hf.cli.ask_stream import answer_stream
 from mirasol_hf.cli.loading import load_pipeline, model_folder
 from mirasol_hf.cli.options import JsonOption, ModelOption
@@ -61,7 +61,15 @@ def ask(
         return
     pipe = load_pipeline(model)
     with progress_bar("reading") as report:
-        answers = pipe(video, list(questions), context, top_k=top_k, progress=lambda part: report(part, 1.0))
+        told = pipe(
+            video,
+            list(questions),
+            context,
+            top_k=top_k,
+            return_unfamiliar=True,
+            progress=lambda part: report(part, 1.0),
+        )
+    answers, unfamiliar = without_unfamiliar(told)
     if json_output:
         print(
             json.dumps(
@@ -69,9 +77,12 @@ def ask(
                     "video": video,
                     "context": context,
                     "model": str(model_folder(model)),
+                    "trained_on": pipe.model.config.trained_on,
+                    "unfamiliar": unfamiliar,
                     "answers": answer_rows(questions, answers, top_k),
                 }
             )
         )
     else:
         print_answers(questions, answers)
+        print_limits(video, pipe.trained_on(), unfamiliar)

@@ -5,7 +5,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mirasol_hf.cli.answers import answer_rows, print_answers
+from mirasol_hf.cli.answers import answer_rows, print_answers, print_limits
 from mirasol_hf.cli.loading import load_pipeline, model_folder
 
 if TYPE_CHECKING:
@@ -43,17 +43,20 @@ def answer_stream(
             raise ValueError(f"{name} {value} must be a positive number of seconds")
     pipe = load_pipeline(model)
     told = {"video": video, "context": context, "model": str(model_folder(model))}
+    told["trained_on"] = pipe.model.config.trained_on
     stream = _EncodedStream(pipe)
 
     def answer(final: bool) -> None:
         answers = pipe.answer_features(stream.features(), list(questions), context, top_k=top_k)
         if json_output:
             rows = answer_rows(questions, answers, top_k)
-            row = {**told, "seconds": stream.seconds, "chunks": stream.num_chunks, "final": final, "answers": rows}
-            print(json.dumps(row))
+            row = {**told, "seconds": stream.seconds, "chunks": stream.num_chunks, "final": final}
+            print(json.dumps({**row, "unfamiliar": stream.unfamiliar(), "answers": rows}))
         else:
             print(f"[{stream.seconds:.1f} s]")
             print_answers(questions, answers)
+            if final:
+                print_limits(video, pipe.trained_on(), stream.unfamiliar())
         # Whoever reads this waits for it.
         sys.stdout.flush()
 
@@ -81,6 +84,7 @@ class _EncodedStream:
         self.cache = MirasolMediaCache()
         self.kept = MirasolMediaFeatures(pipe.model.config)
         self.seconds = 0.0
+        self._traits: dict[str, tuple[float, int]] = {}  # sum and number of the chunks' values
 
     @property
     def num_chunks(self) -> int:
@@ -93,6 +97,9 @@ class _EncodedStream:
 
         chunk = dict(chunk)
         self.seconds = float(chunk.pop("chunk_seconds")[0, -1, 1])
+        for name, value in self.pipe.processor.media_traits(chunk).items():
+            total, count = self._traits.get(name, (0.0, 0))
+            self._traits[name] = (total + value, count + 1)
         place = self.pipe.device
         media = {
             name: value.to(place, self.pipe.dtype if value.is_floating_point() else None)
@@ -100,6 +107,10 @@ class _EncodedStream:
         }
         with torch.inference_mode():
             self.kept.add(self.pipe.model.encode_media(**media, media_cache=self.cache))
+
+    def unfamiliar(self) -> list[str]:
+        """In what that which has come is unlike the clips of the model's training."""
+        return self.pipe.unfamiliar_traits({name: total / count for name, (total, count) in self._traits.items()})
 
     def features(self) -> dict[str, Any]:
         """What the text attends to."""

@@ -69,6 +69,7 @@ def describe(config: "MirasolConfig") -> dict[str, Any]:
         "total_parameters": total,
         "time_aligned_share": round((total - text) / total, 4),
         "chunk": chunk,
+        "trained_on": config.trained_on,
     }
 
 
@@ -96,3 +97,5 @@ def _print_table(facts: dict[str, Any]) -> None:
     console = table_console()
     console.print(table)
     console.print("one chunk: " + ", ".join(f"{key} {value}" for key, value in facts["chunk"].items()))
+    if facts["trained_on"] is not None:
+        console.print(f"trained on: {facts['trained_on']}")

@@ -87,6 +87,8 @@ def load_pipeline(model: str | None) -> "VideoQuestionAnsweringPipeline":
     load_config(model)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # what the pipeline tells of itself in Python, commands tell in their own way
+    logging.get_logger("mirasol_hf.pipelines").setLevel(logging.ERROR)
     folder = model_folder(model)
     base = adapter_base(folder)
     parts: dict[str, Any] = {"model": str(folder)} if base is None else _merged(folder, base)
@@ -98,7 +100,9 @@ def _merged(folder: Path, base: str) -> dict[str, Any]:
     from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
     from mirasol_hf.processing.processing_mirasol import MirasolProcessor
     from mirasol_hf.training.adapters import load_adapter
+    from mirasol_hf.training.provenance import note_training
 
     source = str(folder) if (folder / _PROCESSOR_CONFIG).is_file() else base
-    adapted = load_adapter(MirasolForConditionalGeneration.from_pretrained(base), folder)
-    return {"model": adapted.merge_and_unload(), "processor": MirasolProcessor.from_pretrained(source)}
+    model = load_adapter(MirasolForConditionalGeneration.from_pretrained(base), folder).merge_and_unload()
+    note_training(model.config, f"what the adapter {folder.resolve().name} was trained on")
+    return {"model": model, "processor": MirasolProcessor.from_pretrained(source)}

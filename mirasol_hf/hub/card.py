@@ -21,7 +21,7 @@ _LIMITS = (
     "It is no checkpoint of the paper's authors: none was ever published.",
     "Answers are short free text; they are not checked against anything, and their score is the model's own "
     "probability.",
-    "It answers about the kinds of clips that it was trained on; nothing is known of other ones.",
+    "It answers about the kinds of clips that it was trained on; its answers about other ones mean little.",
 )
 
 
@@ -74,6 +74,7 @@ def model_card(
         f"# {name}",
         _description(model),
         _usage(with_code),
+        *([f"It was trained on {model.config.trained_on}."] if model.config.trained_on else []),
         *([_training(training_result)] if training_result else []),
         *([_scores(evaluations)] if evaluations else []),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _LIMITS),

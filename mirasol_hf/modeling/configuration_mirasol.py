@@ -492,6 +492,9 @@ class MirasolConfig(MirasolStrictConfig):
         text_loss_weight, latent_loss_weight, video_reconstruction_loss_weight, audio_reconstruction_loss_weight:
             weights of the losses; 0 switches a loss off. Equal in pretraining; the paper fine-tunes with text ×10.
         latent_loss: `"cosine"` or `"mse"`.
+        trained_on: what the weights were trained on, in words; told beside the answers.
+        media_ranges: for each trait of `MirasolProcessor.media_traits` the lowest and the highest value of the clips
+            that the weights were trained on; a clip outside of one is told to be unlike them.
 
     Example:
         >>> config = MirasolConfig.from_preset("tiny")
@@ -520,6 +523,8 @@ class MirasolConfig(MirasolStrictConfig):
     video_reconstruction_loss_weight: float | int = 1.0
     audio_reconstruction_loss_weight: float | int = 1.0
     latent_loss: str = "cosine"
+    trained_on: str | None = None
+    media_ranges: dict | None = None
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
 
@@ -565,6 +570,9 @@ class MirasolConfig(MirasolStrictConfig):
                 raise ValueError(f"{name}_loss_weight={weight} must be finite and not negative")
         if self.latent_loss not in ("cosine", "mse"):
             raise ValueError(f"latent_loss={self.latent_loss!r} must be 'cosine' or 'mse'")
+        for name, bounds in (self.media_ranges or {}).items():
+            if not _is_range(bounds):
+                raise ValueError(f"media_ranges[{name!r}]={bounds!r} must be two finite numbers, the lower one first")
         for name in self.sub_configs_defaults:
             section = getattr(self, name)
             if not isinstance(section, PreTrainedConfig) and not (name == "audio_config" and section is None):
@@ -587,6 +595,12 @@ class MirasolConfig(MirasolStrictConfig):
                 f"'last' exceeds the {tokens} tokens of a chunk that video_config.tube_kernels and "
                 f"audio_config.patch_size give"
             )
+
+
+def _is_range(bounds: Any) -> bool:
+    """Whether something is two finite numbers, the lower one first."""
+    numbers = isinstance(bounds, (list, tuple)) and all(isinstance(bound, (int, float)) for bound in bounds)
+    return numbers and len(bounds) == 2 and -math.inf < bounds[0] <= bounds[1] < math.inf
 
 
 def _tube_tokens(video: Any) -> list[int]:

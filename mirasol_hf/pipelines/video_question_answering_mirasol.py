@@ -17,6 +17,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import GenerationConfig, Pipeline
 from transformers.pipelines.pt_utils import KeyDataset, PipelineDataset, PipelineIterator
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
 _ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
@@ -82,6 +85,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             max_new_tokens, num_beams, do_sample, temperature …: any option of `generate` but `top_k`, which is here
                 the number of answers; `generate_kwargs={"top_k": …}` is that of `generate`.
             generate_kwargs (`dict`): options of `generate` as a dict.
+            return_unfamiliar (`bool`): also say beside each answer in what the clip is unlike those that the model was
+                trained on: `"unfamiliar"`, a list of phrases, empty where nothing is known to be. It is logged anyway.
             batch_size (`int`), num_workers (`int`): for lists, generators and datasets.
             kwargs: `audio=`, `fps=`, `sampling_rate=`, `num_frames=`, `num_chunks=`, `start=`, `end=`: passed to the
                 processor.
@@ -131,7 +136,11 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         return self.postprocess(self.forward(batch, **{**self._forward_params, **options})["items"][0])
 
     def _sanitize_parameters(
-        self, top_k: int | None = None, generate_kwargs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        top_k: int | None = None,
+        generate_kwargs: dict[str, Any] | None = None,
+        return_unfamiliar: bool = False,
+        **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         forward: dict[str, Any] = {}
         direct = {name: kwargs.pop(name) for name in self._generation_options() & kwargs.keys()}
@@ -145,7 +154,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
                 raise ValueError(f"top_k={top_k!r} must be an integer of at least 1")
             forward["top_k"] = top_k
         _refuse_unknown(kwargs, self._item_keys() | self._generation_options() | {"generate_kwargs"})
-        return ({"processor_kwargs": kwargs} if kwargs else {}), forward, {}
+        postprocess = {"return_unfamiliar": True} if return_unfamiliar else {}
+        return ({"processor_kwargs": kwargs} if kwargs else {}), forward, postprocess
 
     def _generation_options(self) -> set[str]:
         """Names of what a call hands to `generate`."""
@@ -170,10 +180,38 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         prompts = [self.processor.build_prompt(q, c) for q, c in zip(questions, contexts)]
         self._check_lengths(questions, prompts)
         media: dict[str, torch.Tensor] = {}
+        unfamiliar: list[str] = []
         if video is not None or call.get("audio") is not None:
             inputs = self.processor(videos=video, return_tensors="pt", **call)
             media = {name: inputs[name] for name in _MEDIA_TENSORS if inputs.get(name) is not None}
-        return {"prompts": prompts, "several": several, "media": media}
+            if self.model.config.media_ranges:
+                unfamiliar = self.unfamiliar_traits(self.processor.media_traits(media))
+            if unfamiliar:
+                name = video if isinstance(video, (str, os.PathLike)) else "the clip"
+                logger.warning_once(f"{name} is unlike the clips of the training: {', '.join(unfamiliar)}")
+        return {"prompts": prompts, "several": several, "media": media, "unfamiliar": unfamiliar}
+
+    def unfamiliar_traits(self, traits: Mapping[str, float]) -> list[str]:
+        """Says in what a clip is unlike those that the model was trained on, as far as its configuration knows them.
+
+        Args:
+            traits: of the clip, as `processor.media_traits` gives them.
+        """
+        ranges = {} if _is_adapted(self.model) else self.model.config.media_ranges or {}
+        found = [(name, value, *ranges[name]) for name, value in traits.items() if name in ranges]
+        return [
+            f"{name.replace('_', ' ')} {value:.2f} (in training {low:.2f} to {high:.2f})"
+            for name, value, low, high in found
+            if not low <= value <= high
+        ]
+
+    def trained_on(self) -> str | None:
+        """A sentence about what the model was trained on; `None` where its configuration does not say."""
+        data = self.model.config.trained_on
+        if data is None:
+            return None
+        adapted = ", then adapted" if _is_adapted(self.model) else ""
+        return f"the model was trained on {data}{adapted}; its answers about anything else mean little"
 
     def _check_lengths(self, questions: list[str], prompts: list[str]) -> None:
         """Raises ValueError for a prompt that leaves the answer no position; before any media are read."""
@@ -188,6 +226,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def _forward(
         self, batch: dict[str, Any], top_k: int = 1, generate_kwargs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
+        if self.trained_on() is not None:
+            logger.warning_once(self.trained_on())
         given = {**self._generate_kwargs, **(generate_kwargs or {})}
         overrides = {"num_return_sequences": top_k, "return_dict_in_generate": True, "output_logits": True}
         options = self._prepare_generate_kwargs(generate_kwargs or {}, **overrides, **_beam_options(top_k, given))
@@ -198,8 +238,9 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         drawn = self._read(output, text["input_ids"].shape[1], self._end_tokens(options))
         groups = [_merge(drawn[row : row + top_k]) for row in range(0, len(drawn), top_k)]
         ends = torch.tensor(rows_of_item).cumsum(0).tolist()
-        items = [groups[end - count : end] for end, count in zip(ends, rows_of_item)]
-        return {"items": [{"answers": rows, "several": several} for rows, several in zip(items, batch["several"])]}
+        answers = [groups[end - count : end] for end, count in zip(ends, rows_of_item)]
+        told = zip(answers, batch["several"], batch["unfamiliar"])
+        return {"items": [{"answers": rows, "several": several, "unfamiliar": found} for rows, several, found in told]}
 
     def _tokenize(self, prompts: list[str]) -> dict[str, torch.Tensor]:
         """Tokens of all prompts, padded on the left: `input_ids`, `attention_mask` of shape [Q, L]."""
@@ -237,9 +278,11 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         ends = options.get("eos_token_id", config.eos_token_id)
         return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
-    def postprocess(self, model_outputs: dict[str, Any]) -> list[Any]:
+    def postprocess(self, model_outputs: dict[str, Any], return_unfamiliar: bool = False) -> list[Any]:
         """One item's answers: a list of dicts, or a list of such lists where a list of questions was asked."""
         rows = model_outputs["answers"]
+        if return_unfamiliar:
+            rows = [[{**entry, "unfamiliar": model_outputs["unfamiliar"]} for entry in row] for row in rows]
         return rows if model_outputs["several"] else rows[0]
 
     def run_single(
@@ -279,6 +322,11 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             raise ValueError(f"save_directory {os.fspath(save_directory)!r} is a file, expected a folder")
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _is_adapted(model: Any) -> bool:
+    """Whether an adapter changes the weights, of whose training the model's configuration knows nothing."""
+    return bool(getattr(model, "peft_config", None))
 
 
 def _is_one_video(value: Any) -> bool:
@@ -418,6 +466,7 @@ def _collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "prompts": [item["prompts"] for item in items],
         "several": [item["several"] for item in items],
+        "unfamiliar": [item["unfamiliar"] for item in items],
         "media": media,
     }
 

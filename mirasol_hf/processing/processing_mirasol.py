@@ -27,6 +27,7 @@ from .media_index_mirasol import Progress
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput
+from .media_traits_mirasol import media_traits
 from .saving_mirasol import save_whole
 from .stream_chunks_mirasol import iter_media_chunks
 from .video_processing_mirasol import MirasolVideoProcessorKwargs, frame_rates, pad_chunks
@@ -365,6 +366,14 @@ class MirasolProcessor(ProcessorMixin):
         sounds = rows["audio"] if any(rows["audio"]) else []
         more = {"load_audio_from_video": True} if load_audio_from_video else {}
         return rows["image"], rows["video"], sounds, more
+
+    def media_traits(self, inputs: Any) -> dict[str, float]:
+        """A few numbers that tell what kind of media a clip holds, by name; see `media_traits_mirasol`.
+
+        Args:
+            inputs: what a call or `iter_chunks` made of one clip.
+        """
+        return media_traits(inputs, self.video_processor.image_mean, self.video_processor.image_std)
 
     @classmethod
     def call_keywords(cls) -> set[str]:

@@ -136,6 +136,7 @@ def build_trainer(
         train_dataset=clips,
         processing_class=processor,
         batch_sampler=StageBatches(recipe.stages, accumulation),
+        trained_on=model.config.trained_on,  # the recipe says it among the entries of the configuration
         callbacks=[FamilyAccuracy(recipe, processor)],
         optimizers=(build_optimizer(recipe.optimisation, model), None),
         recipe=recipe,

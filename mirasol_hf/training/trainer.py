@@ -20,6 +20,7 @@ from mirasol_hf.strict_json import without_non_finite
 from mirasol_hf.training.checkpoints import WholeCheckpoints
 from mirasol_hf.training.collator import num_chunks
 from mirasol_hf.training.finite import FiniteStart, NonFiniteError, check_weights, not_finite
+from mirasol_hf.training.provenance import note_training
 
 LOSS_NAMES = ("text_loss", "latent_loss", "video_reconstruction_loss", "audio_reconstruction_loss")
 PROMPT_KEYS = ("prompt_input_ids", "prompt_attention_mask")
@@ -39,6 +40,7 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
       and names the last checkpoint); weights that are not finite are neither trained nor saved. Where a loss scaler
       skips steps of infinite gradients on purpose (float16), losses alone are looked at.
     - A checkpoint has its name only once it is whole (see `WholeCheckpoints`).
+    - The model's configuration says what it was trained on: `trained_on` names the data in words.
     - `batch_sampler` gives the training batches as lists of row numbers, in order; without it the usual sampler rules.
 
     Set `remove_unused_columns=False` in the arguments: rows carry raw media which the collator turns into inputs.
@@ -47,7 +49,13 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
         TypeError: the arguments are no `Seq2SeqTrainingArguments`.
     """
 
-    def __init__(self, *args: Any, batch_sampler: Sampler[list[int]] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        batch_sampler: Sampler[list[int]] | None = None,
+        trained_on: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         settings = kwargs.get("args", args[1] if len(args) > 1 else None)
         if settings is not None and not isinstance(settings, Seq2SeqTrainingArguments):
             raise TypeError(f"args is a {type(settings).__name__}; expected transformers.Seq2SeqTrainingArguments")
@@ -58,10 +66,16 @@ class MirasolTrainer(WholeCheckpoints, Seq2SeqTrainer):
         if hasattr(self.processing_class, "video_processor"):
             check_geometry(self.processing_class, self.model.config)
         self.batch_sampler = batch_sampler
+        self.trained_on = trained_on
         # The library's filter replaces a loss that is not finite by an average; here it ends the run.
         self.args.logging_nan_inf_filter = False
         self.add_callback(FiniteStart())
         self._forget_losses()
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as the library does, with the data noted in the model's configuration."""
+        note_training(self.model.config, self.trained_on)
+        return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the loader of training batches, by `batch_sampler` if one was given."""

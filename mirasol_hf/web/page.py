@@ -19,22 +19,24 @@ def build_page(pipe: Any) -> Any:
     """
     import gradio
 
-    def answer(video: str | None, question: str, context: str) -> dict[str, float]:
+    def answer(video: str | None, question: str, context: str) -> tuple[dict[str, float], str]:
         if video is None:
             raise gradio.Error("no video was given; upload one first", print_exception=False)
         try:
-            found = pipe(video, question, context.strip() or None, top_k=3)
+            found = pipe(video, question, context.strip() or None, top_k=3, return_unfamiliar=True)
         except (ValueError, OSError) as error:
             raise gradio.Error(str(error), print_exception=False) from error
-        return {entry["answer"]: entry["score"] for entry in found}
+        unlike = ", ".join(found[0]["unfamiliar"])
+        notes = [note for note in (pipe.trained_on(), unlike and f"this clip is unlike those: {unlike}") if note]
+        return {entry["answer"]: entry["score"] for entry in found}, "\n".join(notes)
 
     video = gradio.Video(label="video", sources=["upload"])
     return gradio.Interface(
         answer,
         [video, gradio.Textbox(label="question"), gradio.Textbox(label="context (optional)")],
-        gradio.Label(num_top_classes=3, label="answer"),
+        [gradio.Label(num_top_classes=3, label="answer"), gradio.Textbox(label="what the model knows")],
         title="Mirasol",
-        description="The embedded model knows AVScenes only: coloured shapes that move and sound.",
+        description=pipe.trained_on(),
         examples=[[str(SAMPLE_CLIP), "Which shape is shown first?", ""]],
         cache_examples=False,
         flagging_mode="never",

@@ -35,9 +35,18 @@ def test_answers_as_json(mirasol, random_folder, scene_clip):
         assert row["candidates"][0]["answer"] == row["answer"]
 
 
-def test_embedded_model_answers(mirasol, scene_clip):
-    ran = mirasol("ask", scene_clip, "How many shapes are shown in all?", "--json")
-    assert json.loads(ran.out)["answers"][0]["answer"]
+@pytest.mark.parametrize("stream", [(), ("--stream", "--chunk-seconds", "1")])
+def test_embedded_model_answers_and_says_what_it_knows(mirasol, tmp_path, scene_clip, stream):
+    as_json = mirasol("ask", scene_clip, "How many shapes are shown in all?", "--json", *stream)
+    told = json.loads(as_json.out)
+    assert told["answers"][0]["answer"] and "AVScenes" in told["trained_on"] and told["unfamiliar"] == []
+    assert as_json.err == ""
+    as_text = mirasol("ask", scene_clip, "How many shapes are shown in all?", *stream)
+    [note] = as_text.err.splitlines()
+    assert note.startswith("mirasol: note: the model was trained on AVScenes")
+    soundfile.write(tmp_path / "noise.wav", np.zeros(48_000), 16_000)
+    note, warning = mirasol("ask", tmp_path / "noise.wav", "What is heard?", *stream).err.splitlines()
+    assert warning.startswith("mirasol: warning: ") and "noise.wav is unlike the clips of the training" in warning
 
 
 def test_clip_without_sound_is_answered(mirasol, random_folder, silent_clip):

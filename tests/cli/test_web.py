@@ -40,7 +40,9 @@ def test_page_answers_and_tells_what_is_missing(mirasol, gradio):
     assert ran.code == 0, ran.err
     page = gradio.page
     assert page.launched == {"server_name": "0.0.0.0", "server_port": 7999, "share": True}
-    found = page.answer(str(mirasol_hf.SAMPLE_CLIP), QUESTION, "")
+    assert "AVScenes" in page.options["description"]
+    found, note = page.answer(str(mirasol_hf.SAMPLE_CLIP), QUESTION, "")
+    assert "AVScenes" in note and "unlike" not in note
     assert max(found, key=found.get) == load_pipeline(None)(mirasol_hf.SAMPLE_CLIP, QUESTION)[0]["answer"]
     for given in ((None, QUESTION, ""), (str(mirasol_hf.SAMPLE_CLIP), " ", ""), ("absent.mp4", QUESTION, "")):
         with pytest.raises(gradio.Error):
@@ -75,9 +77,10 @@ def test_the_page_of_gradio_itself():
     page = build_page(load_pipeline(None))
     try:
         address = page.launch(prevent_thread_lock=True, quiet=True)[1]
-        found = Client(address, verbose=False).predict(
+        found, note = Client(address, verbose=False).predict(
             handle_file(str(mirasol_hf.SAMPLE_CLIP)), QUESTION, "", api_name="/answer"
         )
     finally:
         page.close()
+    assert "AVScenes" in note
     assert found["label"] == load_pipeline(None)(mirasol_hf.SAMPLE_CLIP, QUESTION)[0]["answer"]
