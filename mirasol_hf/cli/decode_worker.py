@@ -120,9 +120,10 @@ def _read_with_mirasol(job: Job) -> Callable[[], Done]:
                 raise ValueError(f"{job.file}: no picture can be decoded")
             clock.note("pictures")
             samples = 0
-            for k, (second, wave) in enumerate(media.read_sound(plan, SAMPLING_RATE)):
-                extractor.extract_chunks(wave, plan.windows[k : k + 1], origin=second)
-                samples += len(wave)
+            for window, pieces in zip(plan.windows, media.read_sound(plan, SAMPLING_RATE), strict=True):
+                sound = list(pieces)
+                extractor.extract_pieces(sound, window)
+                samples += sum(len(wave) for _, wave in sound)
             clock.note("sound")
             return Done(media.frames_decoded, samples, clock.steps)
 

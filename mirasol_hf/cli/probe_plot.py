@@ -86,8 +86,10 @@ class _Clip:
     def _spectrum(self, media: MediaFile) -> np.ndarray[Any, Any]:
         extractor = MirasolFeatureExtractor(num_mel_bins=_SPECTRUM_BINS, num_steps=_SPECTRUM_STEPS)
         parts = []
-        for k, (second, samples) in enumerate(media.read_sound(self.plan, extractor.sampling_rate)):
-            features, mask = extractor.extract_chunks(samples, self.plan.windows[k : k + 1], origin=second)
+        for window, pieces in zip(
+            self.plan.windows, media.read_sound(self.plan, extractor.sampling_rate), strict=True
+        ):
+            features, mask = extractor.extract_pieces(pieces, window)
             decibels = features[0].numpy() * extractor.db_scale - extractor.db_offset
             parts.append(decibels if bool(mask[0]) else np.full_like(decibels, np.nan))
         return np.concatenate(parts)

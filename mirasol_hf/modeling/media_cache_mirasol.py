@@ -164,7 +164,8 @@ class MirasolMediaFeatures:
     """What the text attends to of a stream: the features of its chunks, joined as they come.
 
     With `text_config.media_window` only those of the latest chunks are kept, so that the state stops growing;
-    without it, it grows by `num_output_tokens` features with each chunk.
+    without it, it grows by `num_output_tokens` features with each chunk. Chunks in which no clip has anything are not
+    kept, as no text attends to them; only where nothing has come yet, they stand for it.
 
     Args:
         config: the model's `MirasolConfig`.
@@ -193,8 +194,15 @@ class MirasolMediaFeatures:
     def add(self, encoded: MirasolMediaOutput) -> None:
         """Takes in what `encode_media` returned for the next chunks."""
         assert encoded.media_hidden_states is not None and encoded.media_attention_mask is not None
-        self._states.append(encoded.media_hidden_states)
-        self._masks.append(encoded.media_attention_mask)
+        states, mask = encoded.media_hidden_states, encoded.media_attention_mask
+        exists = mask.any(0).cpu()
+        if not exists.all():
+            if not exists.any() and self._states:
+                return
+            kept = exists if exists.any() else slice(1)
+            states, mask = states[:, kept], mask[:, kept]
+        self._states.append(states)
+        self._masks.append(mask)
         if self.limit is not None and self.num_features > self.limit:
             self.joined()
 

@@ -77,7 +77,7 @@ class AudioReader:
         self.sampling_rate = sampling_rate
 
     def read(self, ranges: npt.ArrayLike) -> Iterator[tuple[int, Samples]]:
-        """The sound of each range of samples, one after the other, holding no more than one of them.
+        """The sound of each range of samples as one array, one after the other, holding no more than one of them.
 
         Args:
             ranges: int64 `[K, 2]` first and one-past-last sample, counted from second 0; ascending, not overlapping.
@@ -87,20 +87,23 @@ class AudioReader:
             that there is no sound in the range.
         """
         wanted = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
-        pieces = self._pieces(int(wanted[0, 0]), int(wanted[-1, 1])) if len(wanted) else iter(())
-        held: tuple[int, Samples] | None = None
+        for begin, pieces in zip(wanted[:, 0].tolist(), self.read_pieces(wanted), strict=True):
+            yield join_pieces(begin, list(pieces))
+
+    def read_pieces(self, ranges: npt.ArrayLike) -> Iterator[Iterator[tuple[int, Samples]]]:
+        """The sound of each range as it is decoded, holding no more than one piece.
+
+        Args:
+            ranges: as for `read`.
+
+        Yields:
+            For each range its pieces, to be used up before the next range: position of the first sample and float32
+            `[n]`, in order. Where no piece lies there is no sound.
+        """
+        wanted = np.asarray(ranges, dtype=np.int64).reshape(-1, 2)
+        rest = _Rest(self._pieces(int(wanted[0, 0]), int(wanted[-1, 1])) if len(wanted) else iter(()))
         for begin, end in wanted.tolist():
-            found: list[tuple[int, Samples]] = []
-            while True:
-                held = held if held is not None else next(pieces, None)
-                if held is None or held[0] >= end:
-                    break
-                position, data = held
-                part = data[max(0, begin - position) : end - position]
-                if len(part):
-                    found.append((max(position, begin), part))
-                held = (end, data[end - position :]) if position + len(data) > end else None
-            yield join_pieces(begin, found)
+            yield rest.within(begin, end)
 
     def _pieces(self, begin: int, end: int) -> Iterator[tuple[int, Samples]]:
         """Consecutive runs of samples that overlap `[begin, end)`, cleaned, never going back."""
@@ -185,6 +188,26 @@ class AudioReader:
             self.source.check_deadline()
             yield packet
         yield None
+
+
+class _Rest:
+    """Pieces of sound that are given out range by range; one that reaches beyond its range is cut there."""
+
+    def __init__(self, pieces: Iterator[tuple[int, Samples]]) -> None:
+        self.pieces = pieces
+        self.held: tuple[int, Samples] | None = None
+
+    def within(self, begin: int, end: int) -> Iterator[tuple[int, Samples]]:
+        """What lies in `[begin, end)`."""
+        while True:
+            self.held = self.held if self.held is not None else next(self.pieces, None)
+            if self.held is None or self.held[0] >= end:
+                return
+            position, data = self.held
+            self.held = (end, data[end - position :]) if position + len(data) > end else None
+            part = data[max(0, begin - position) : end - position]
+            if len(part):
+                yield max(position, begin), part
 
 
 def on_grid(frame: Any, start: float, anchor: float, sampling_rate: int) -> tuple[Any, float]:

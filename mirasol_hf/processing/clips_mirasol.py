@@ -104,12 +104,12 @@ class SoundClip:
         """Seconds of sound."""
         return len(self.waveform) / self.rate
 
-    def read_sound(self, plan: ChunkPlan, sampling_rate: int) -> Iterator[tuple[float, Samples]]:
-        """Second of the first real sample and samples of each chunk, as `MediaFile.read_sound`."""
+    def read_sound(self, plan: ChunkPlan, sampling_rate: int) -> Iterator[Iterator[tuple[int, Samples]]]:
+        """The piece of each chunk, as `MediaFile.read_sound`."""
         wave = resample_array(self.waveform, self.rate, sampling_rate)
         for begin, end in sample_ranges(plan.windows, sampling_rate).tolist():
             first = max(begin, 0)
-            yield first / sampling_rate, wave[first : max(first, end)]
+            yield iter([(first, wave[first : max(first, end)])])
 
 
 Clip: TypeAlias = MediaFile | FramesClip | SoundClip

@@ -9,6 +9,7 @@ outside), so features do not depend on what is read before or after.
 
 import inspect
 import math
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,10 +25,7 @@ from .chunk_plan_mirasol import plan_chunks, sample_ranges
 from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import refuse_unknown
 from .processor_part_mirasol import ProcessorPartMixin
-
-# Short frames analysed at once: bounds the memory for long clips without changing any number.
-_FRAMES_PER_BLOCK = 8192
-
+from .step_power_mirasol import FRAMES_PER_BLOCK, StepPower, frame_centres, squared_spectra
 
 # options of the base class, and what the library writes into saved files beside the options
 _SAVED_KEYS = {"auto_map", "feature_extractor_type", "padding_side", "processor_class", "return_attention_mask"}
@@ -128,6 +126,26 @@ class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
                 mask[rows] = 1
         return features, mask
 
+    def extract_pieces(
+        self, pieces: Iterable[tuple[int, npt.NDArray[np.float32]]], window: Sequence[float] | npt.NDArray[np.float64]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of one chunk whose sound comes in pieces; time between them is silent and needs no memory.
+
+        Args:
+            pieces: in order and without overlap, the position of the first sample, counted from second 0, and float32
+                `[n]` at `sampling_rate`.
+            window: first and last second of the chunk.
+
+        Returns:
+            `features` float32 `[1, S, M]` and `mask` int64 `[1]`, as of `extract_chunks`.
+        """
+        one_thread_after_fork()
+        begin, end = sample_ranges(np.asarray(window)[None], self.sampling_rate)[0].tolist()
+        power = self._power_of_pieces(pieces, begin, end)
+        if power is None:
+            return torch.zeros(1, self.num_steps, self.num_mel_bins), torch.zeros(1, dtype=torch.int64)
+        return self._decibels(power), torch.ones(1, dtype=torch.int64)
+
     def __call__(
         self,
         raw_speech: Any,
@@ -177,17 +195,21 @@ class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
     def _blocks(self, ranges: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
         """Runs of chunks whose short frames fit into one block; at least one chunk each."""
         longest = int((ranges[:, 1] - ranges[:, 0]).max(initial=1))
-        size = max(1, _FRAMES_PER_BLOCK // (self._frames_per_step(longest) * self.num_steps))
+        size = max(1, FRAMES_PER_BLOCK // (self._frames_per_step(longest) * self.num_steps))
         return [(k, min(k + size, len(ranges))) for k in range(0, len(ranges), size)]
 
     def _log_mel(self, wave: torch.Tensor, ranges: npt.NDArray[np.int64]) -> torch.Tensor:
         """Scaled log-mel `[k, S, M]` of the chunks whose sample ranges are given."""
         lengths = ranges[:, 1] - ranges[:, 0]
-        count = self._frames_per_step(int(lengths.max()))
-        if len(ranges) == 1 and count * self.num_steps > _FRAMES_PER_BLOCK:
-            power = self._power_of_long_chunk(wave, int(ranges[0, 0]), int(ranges[0, 1]), count)
+        if len(ranges) == 1 and self._frames_per_step(int(lengths[0])) * self.num_steps > FRAMES_PER_BLOCK:
+            power = self._power_of_pieces([(0, wave)], int(ranges[0, 0]), int(ranges[0, 1]))
+            assert power is not None
         else:
             power = self._power_of_chunks(wave, ranges, lengths)
+        return self._decibels(power)
+
+    def _decibels(self, power: torch.Tensor) -> torch.Tensor:
+        """Scaled log-mel `[k, S, M]` of power spectra."""
         mel = power @ _mel_filters(
             self.n_fft, self.num_mel_bins, self.min_frequency, self.max_frequency, self.sampling_rate
         )
@@ -214,35 +236,37 @@ class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
             power[chosen] = self._power_of_steps(rows.flatten(), starts)
         return power
 
-    def _power_of_long_chunk(self, wave: torch.Tensor, begin: int, end: int, count: int) -> torch.Tensor:
-        """As `_power_of_chunks` for one chunk, some steps at a time: an hour has more short frames than memory."""
-        starts = self._starts(np.array([end - begin]), count) + begin - self.win_length // 2
-        size = max(1, _FRAMES_PER_BLOCK // count)
-        power = torch.zeros(1, self.num_steps, self.n_fft // 2 + 1, dtype=torch.float64)
-        for first in range(0, self.num_steps, size):
-            block = starts[:, first : first + size]
-            base = int(block.min())
-            row = torch.zeros(int(block.max()) + self.win_length - base)
-            low, high = max(begin, base, 0), min(end, base + len(row), len(wave))
-            if low < high:
-                row[low - base : high - base] = wave[low:high]
-                power[:, first : first + size] = self._power_of_steps(row, block - base)
-        return power
+    def _power_of_pieces(self, pieces: Iterable[tuple[int, Any]], begin: int, end: int) -> torch.Tensor | None:
+        """As `_power_of_chunks` for one chunk whose sound comes in pieces; None if no sample lies in it."""
+        length, wave, heard = end - begin, torch.zeros(0), False
+        count = self._frames_per_step(length)
+        steps = StepPower(length, self.num_steps, count, self.win_length, self.n_fft)
+        is_short = count * self.num_steps <= FRAMES_PER_BLOCK
+        if is_short:
+            wave = torch.zeros(length)
+        for position, samples in pieces:
+            part = torch.as_tensor(samples[max(0, begin - position) : max(0, end - position)])
+            first = max(0, position - begin)
+            heard = heard or len(part) > 0
+            if is_short:
+                wave[first : first + len(part)] = part
+            elif len(part):
+                steps.add(first, part)
+        if not heard:
+            return None
+        return self._power_of_chunks(wave, np.array([[0, length]]), np.array([length])) if is_short else steps.finish()
 
     def _starts(self, lengths: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
         """First samples `[k, S, count]` of short frames in rows that begin half a window before their chunk."""
         frames = count * self.num_steps
-        centres = (np.arange(frames) + 0.5) / frames * lengths[:, None]
-        return centres.astype(np.int64).reshape(len(lengths), self.num_steps, count)
+        centres = frame_centres(np.arange(frames), frames, lengths[:, None])
+        return centres.reshape(len(lengths), self.num_steps, count)
 
     def _power_of_steps(self, wave: torch.Tensor, starts: npt.NDArray[np.int64]) -> torch.Tensor:
         """Mean power spectrum float64 `[k, s, n_fft // 2 + 1]` of short frames that begin at `starts` `[k, s, n]`."""
-        short = wave.unfold(0, self.win_length, 1)[torch.from_numpy(starts.reshape(-1))]
-        window = _hann_window(self.win_length)
-        spectrum = torch.view_as_real(torch.fft.rfft(short * window, n=self.n_fft)).flatten(1)
+        squares = squared_spectra(wave, starts.reshape(-1), self.win_length, self.n_fft)
         # Squares of real and imaginary parts are averaged first and added last: one pass less over the large tensor.
-        squares = spectrum.square_().view(*starts.shape, -1).mean(2)
-        return squares.unflatten(-1, (-1, 2)).sum(-1).double()
+        return squares.view(*starts.shape, -1).mean(2).unflatten(-1, (-1, 2)).sum(-1).double()
 
 
 def check_waveform(waveform: Any, name: str = "audio") -> npt.NDArray[np.float32]:
@@ -269,13 +293,6 @@ def check_waveform(waveform: Any, name: str = "audio") -> npt.NDArray[np.float32
     if not bool(np.isfinite(values).all()):
         raise ValueError(f"{name} holds NaN or infinite samples")
     return np.ascontiguousarray(values)
-
-
-@lru_cache(maxsize=8)
-def _hann_window(length: int) -> torch.Tensor:
-    """Hann window scaled so that a full-scale sine has power 1 in its bin."""
-    window = torch.hann_window(length, periodic=True, dtype=torch.float64)
-    return (window * 2.0 / window.sum()).float()
 
 
 @lru_cache(maxsize=8)

@@ -44,6 +44,8 @@ _PACKETS_TO_FIRST_SOUND = 64
 _CLOCK_ROUNDING = 0.05
 _JUMP_SECONDS = 3600.0
 _SMALL_BYTES = 2**28
+# Samples per second that sound takes once it is read; slower sound grows to it.
+_READ_RATE = 16000
 # Different durations of packets that are counted.
 _DURATIONS = 4096
 
@@ -348,10 +350,12 @@ def _check_expansion(source: MediaSource, limits: MediaLimits, index: MediaIndex
 def check_expansion(label: str, seconds: float, samples_per_second: int, size: int, limits: MediaLimits) -> None:
     """Refuse `seconds` of sound that come out of `size` bytes if no real sound is packed that far.
 
+    Time between the first sound and the last counts, as few time stamps are all that fills it.
+
     Raises:
         MediaError: naming the file.
     """
-    if 4 * seconds * samples_per_second > max(_SMALL_BYTES, limits.max_expansion * size):
+    if 4 * seconds * max(samples_per_second, _READ_RATE) > max(_SMALL_BYTES, limits.max_expansion * size):
         raise MediaError(
             f"{label}: {seconds:.0f} s of sound in {size} bytes unpack to more than "
             f"MediaLimits.max_expansion={limits.max_expansion:g} times the file"
@@ -362,7 +366,7 @@ def note_missing_end(container: Any, index: MediaIndex) -> None:
     """Say so when the header of a format that knows its length promises more than is there."""
     if not set(container.format.name.split(",")) & {"mov", "matroska", "flac", "mp3"}:
         return
-    promised, found = 0.0, 0.0
+    promised, found, latest = 0.0, 0.0, 0.0
     for part in (index.video, index.audio):
         if part is None:
             continue
@@ -370,10 +374,12 @@ def note_missing_end(container: Any, index: MediaIndex) -> None:
         if stream.duration and stream.time_base:
             promised = max(promised, float(stream.duration * stream.time_base))
         if isinstance(part, VideoIndex):
-            found = max(found, float(part.seconds(part.end - part.pts[0])))
+            start, end = part.seconds([part.pts[0], part.end]).tolist()
         else:
-            found = max(found, part.end - part.start)
+            start, end = part.start, part.end
+        found, latest = max(found, end - start), max(latest, end)
     if promised == 0.0 and "matroska" in container.format.name and container.duration:
-        promised = container.duration / av.time_base
+        # Counted from the container's second 0, whenever the streams begin.
+        promised, found = container.duration / av.time_base, latest
     if found < promised - max(0.5, 0.03 * promised) and promised < 1e6:
         add_problem(index.problems, f"the file ends early: {promised:.2f} s promised, {found:.2f} s there")

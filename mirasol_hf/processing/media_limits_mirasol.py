@@ -34,13 +34,16 @@ class MediaLimits:
         max_duration: seconds between the first and the last instant of the file.
         max_packets: packets of the chosen streams, and samples that the header of an mp4 may announce.
         max_idle_packets: packets in a row that give nothing, after which a stream is given up.
-        max_expansion: how many times larger than the file its unpacked sound may be (past the first 256 MB).
+        max_expansion: how many times larger than the file its unpacked sound may be (past the first 256 MB), at its
+            own rate or at the model's, whichever is more.
         max_boxes: boxes of an mp4 file that are looked at before it is opened.
         max_box_depth: nesting of these boxes.
         max_stream_bytes: bytes taken from a file object that cannot seek, which is held in memory.
         max_header_bytes: bytes of one header box of an mp4 that comes through a pipe, which is held in memory.
         max_skew: seconds by which pictures or sound of a stream may come later than the other before a chunk is
             given without them.
+        max_idle_chunks: chunks, in all, that begin more than `max_skew` seconds after anything new was seen or heard;
+            each costs as much as if something were.
         max_seconds: wall-clock seconds for reading one file; a TimeoutError ends it. Where chunks are read one by one
             it holds for each, and waiting for a pipe does not count.
         max_threads: decoding threads for large pictures, never more than cores; the result does not depend on it.
@@ -65,6 +68,7 @@ class MediaLimits:
     max_stream_bytes: int = 2**31
     max_header_bytes: int = 2**26
     max_skew: float = 10.0
+    max_idle_chunks: int = 3600
     max_seconds: float = 900.0
     max_threads: int = 8
     allow_urls: bool = False
@@ -72,3 +76,9 @@ class MediaLimits:
     max_url_seconds: float = 120.0
     max_redirects: int = 5
     formats: str = _FORMATS
+
+
+def too_many_idle_chunks(limits: MediaLimits, seconds: float) -> str:
+    """The cause of an error: `max_idle_chunks` is exceeded by chunks of so many seconds."""
+    most = f"MediaLimits.max_idle_chunks={limits.max_idle_chunks}"
+    return f"no new picture and no sound comes in more than {most} chunks of {seconds:g} s; longer chunks are fewer"

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .audio_reader_mirasol import AudioReader, Samples
+from .audio_reader_mirasol import AudioReader, Samples, join_pieces
 from .chunk_plan_mirasol import ChunkPlan, sample_ranges
 from .demux_mirasol import add_problem
 from .media_index_mirasol import FloatArray, Progress, index_media
-from .media_limits_mirasol import MediaError, MediaLimits, MediaWarning
+from .media_limits_mirasol import MediaError, MediaLimits, MediaWarning, too_many_idle_chunks
 from .media_source_mirasol import MediaInput, MediaSource
 from .picture_mirasol import Pictures, orientation
 from .video_reader_mirasol import VideoReader
@@ -136,8 +136,12 @@ class MediaFile:
         Returns:
             Frames uint8 `[K, F, H, W, 3]`, their times float64 `[K, F]` and the mask bool `[K]` of chunks during which
             a picture is on screen; None if no picture can be decoded.
+
+        Raises:
+            MediaError: if nothing new is seen or heard in more chunks than the limits allow.
         """
         reader = self.video_reader()
+        self._check_idle(plan, reader.times)
         windows = plan.windows
         mask = (windows[:, 0] < reader.end) & (windows[:, 1] > reader.times[0])
         if not bool(mask.any()):
@@ -154,17 +158,31 @@ class MediaFile:
         times[mask] = found[1].reshape(-1, times.shape[1])
         return frames, times, mask
 
-    def read_sound(self, plan: ChunkPlan, sampling_rate: int = 16000) -> Iterator[tuple[float, Samples]]:
-        """Sound of one chunk after the other.
+    def _check_idle(self, plan: ChunkPlan, times: FloatArray) -> None:
+        begins, ends = plan.windows[:, 0], plan.windows[:, 1]
+        shown = np.searchsorted(times, begins)
+        is_idle = begins - np.append(0.0, times)[shown] > self.limits.max_skew
+        is_idle &= np.searchsorted(times, ends) == shown
+        if self.index.audio is not None:
+            first, last = self.index.audio.start - self.index.origin, self.index.audio.end - self.index.origin
+            is_idle &= (ends <= first) | (begins >= last)
+        if int(is_idle.sum()) > self.limits.max_idle_chunks:
+            cause = too_many_idle_chunks(self.limits, float(ends[0] - begins[0]))
+            raise MediaError("; ".join([f"{self.label}: {cause}", *self.problems]))
+
+    def read_sound(self, plan: ChunkPlan, sampling_rate: int = 16000) -> Iterator[Iterator[tuple[int, Samples]]]:
+        """Sound of one chunk after the other, see `AudioReader.read_pieces`.
 
         Yields:
-            The second of the first real sample and float32 `[n]`; empty where the chunk has no sound.
+            Pieces of the chunk, to be used up before the next one: position of the first sample, counted from second
+            0, and float32 `[n]`; none where the chunk has no sound.
         """
         report = self._share(_INDEX_SHARE + _VIDEO_SHARE, 1.0)
         reader = self.audio_reader(sampling_rate)
-        for k, (position, data) in enumerate(reader.read(sample_ranges(plan.windows, sampling_rate))):
-            report((k + 1) / plan.num_chunks)
-            yield position / sampling_rate, data
+        for k, pieces in enumerate(reader.read_pieces(sample_ranges(plan.windows, sampling_rate))):
+            report(k / plan.num_chunks)
+            yield pieces
+        report(1.0)
 
     def warn(self) -> None:
         """Say in one `MediaWarning` what is wrong with the file, if anything is."""
@@ -208,7 +226,7 @@ def read_media(
     with MediaFile(source, limits, progress) as media:
         plan = make_plan(media.duration)
         pictures = media.read_pictures(plan, *size) if media.has_video else None
-        audio = list(media.read_sound(plan, sampling_rate)) if media.has_audio else None
+        audio = _whole_sound(media, plan, sampling_rate) if media.has_audio else None
         if pictures is None and not any(len(data) for _, data in audio or []):
             raise MediaError(f"{media.label}: {'; '.join(media.problems) or 'nothing to see or hear in this span'}")
         media.warn()
@@ -217,6 +235,16 @@ def read_media(
             return MediaClip(plan, None, plan.frame_times, nothing, audio, media.problems)
         frames, times, mask = pictures
         return MediaClip(plan, frames, times, mask, audio, media.problems)
+
+
+def _whole_sound(media: MediaFile, plan: ChunkPlan, sampling_rate: int) -> list[tuple[float, Samples]]:
+    """Per chunk the second of its first real sample and all of its samples."""
+    starts = sample_ranges(plan.windows, sampling_rate)[:, 0].tolist()
+    joined = [
+        join_pieces(start, list(pieces))
+        for start, pieces in zip(starts, media.read_sound(plan, sampling_rate), strict=True)
+    ]
+    return [(position / sampling_rate, samples) for position, samples in joined]
 
 
 def probe_media(source: MediaInput, limits: MediaLimits | None = None) -> dict[str, Any]:

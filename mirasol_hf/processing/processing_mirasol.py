@@ -483,8 +483,8 @@ class MirasolProcessor(ProcessorMixin):
     def _read_sound(self, heard: Any, row: _Row) -> None:
         extractor = self.feature_extractor
         parts = []
-        for k, (second, samples) in enumerate(heard.read_sound(row.plan, extractor.sampling_rate)):
-            parts.append(extractor.extract_chunks(samples, row.plan.windows[k : k + 1], origin=second))
+        for window, pieces in zip(row.plan.windows, heard.read_sound(row.plan, extractor.sampling_rate), strict=True):
+            parts.append(extractor.extract_pieces(pieces, window))
         mask = torch.cat([mask for _, mask in parts])
         if bool(mask.any()):
             row.features, row.audio_mask = torch.cat([features for features, _ in parts]), mask

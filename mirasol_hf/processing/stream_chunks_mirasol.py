@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -31,9 +31,10 @@ from .demux_mirasol import (
     prepare_codec,
 )
 from .media_index_mirasol import AudioIndex, MediaIndex, VideoIndex, check_expansion, clock_origin, note_missing_end
-from .media_limits_mirasol import MediaError, MediaLimits, MediaWarning
+from .media_limits_mirasol import MediaError, MediaLimits, MediaWarning, too_many_idle_chunks
 from .media_source_mirasol import MediaInput, MediaSource
-from .stream_feeds_mirasol import AudioFeed, VideoFeed, Windows
+from .picture_mirasol import Pictures
+from .stream_feeds_mirasol import AudioFeed, IdleStreamError, Row, VideoFeed, Windows
 from .stream_source_mirasol import StreamSource
 
 # What is held of a stream whose other half has not begun.
@@ -89,6 +90,9 @@ class _ChunkStream:
         self.video: VideoFeed | None = None
         self.audio: AudioFeed | None = None
         self.origin: float | None = None
+        self.idle_chunks = 0
+        self.last_news = windows.start
+        self.last_shown: tuple[Pictures, float] | None = None
         self.waiting: list[Any] = []
         self.waiting_bytes = 0
         try:
@@ -125,7 +129,8 @@ class _ChunkStream:
                 video.codec_context.thread_type = "SLICE"
             own = self.video_processor
             in_order = in_decoding_order(self.container)
-            self.video = VideoFeed(video, self.windows, own.num_frames, own._height_width({}), in_order)
+            waiting = self.limits.max_idle_chunks + math.ceil(self.limits.max_skew / self.windows.seconds)
+            self.video = VideoFeed(video, self.windows, own.num_frames, own._height_width({}), in_order, waiting)
         if audio is not None and own_sound:
             prepare_codec(audio, self.limits)
             rate = self.feature_extractor.sampling_rate
@@ -133,7 +138,7 @@ class _ChunkStream:
         if self.video is None and self.audio is None:
             self._refuse("neither pictures nor sound can be read")
 
-    def _refuse(self, cause: str) -> None:
+    def _refuse(self, cause: str) -> NoReturn:
         raise MediaError("; ".join([f"{self.source.label}: {cause}", *self.problems]))
 
     def run(self, return_timestamps: bool) -> Iterator[BatchFeature]:
@@ -232,7 +237,11 @@ class _ChunkStream:
             if frame.width * frame.height > self.limits.max_pixels:
                 continue
             self.video.idle = 0
-            if not self.video.push(frame):
+            try:
+                placed = self.video.push(frame)
+            except IdleStreamError:
+                self._refuse_idle()
+            if not placed:
                 add_problem(self.problems, "time stamps go back; pictures that came too late are left out")
 
     def _may_begin(self) -> bool:
@@ -348,23 +357,37 @@ class _ChunkStream:
         plan = self.windows.plan(k, self.video_processor.num_frames)
         data: dict[str, torch.Tensor] = {}
         times = torch.from_numpy(plan.frame_times)
+        row = self.video.rows.popleft() if self.video is not None else None
         if self.video is not None:
-            row = self.video.rows.popleft()
             if row is None:
-                height, width = self.video.size
-                pixels = torch.zeros(plan.frames_per_chunk, 3, height, width)
+                # One zero that stands for all of them: hours without a picture cost nothing.
+                pixels = torch.zeros(()).expand(plan.frames_per_chunk, 3, *self.video.size)
             else:
                 frames = torch.from_numpy(np.stack([picture for picture, _ in row]))
                 pixels = self.video_processor.normalize_frames(frames)
                 times = torch.tensor([[time for _, time in row]], dtype=torch.float64)
             data["pixel_values_videos"] = pixels[None, None]
             data["video_mask"] = torch.tensor([[int(row is not None)]])
+        heard = False
         if self.audio is not None:
-            position, samples = self.audio.take(k)
-            second = position / self.audio.sampling_rate
-            features, mask = self.feature_extractor.extract_chunks(samples, plan.windows, origin=second)
+            features, mask = self.feature_extractor.extract_pieces(self.audio.take(k), plan.windows[0])
             data["input_features"], data["audio_mask"] = features[None], mask[None]
+            heard = bool(mask[0])
+        self._count_idle(k, row, heard)
         if return_timestamps:
             data["video_timestamps"] = times[None]
         data["chunk_seconds"] = torch.from_numpy(plan.windows)[None]
         return BatchFeature(data)
+
+    def _count_idle(self, k: int, row: Row | None, heard: bool) -> None:
+        """Refuse a stream in which nothing happens for too long: a chunk costs as much as if something did."""
+        begin, end = self.windows[k]
+        if heard or (row is not None and row[-1] is not self.last_shown):
+            self.last_news = end
+        self.last_shown = self.last_shown if row is None else row[-1]
+        self.idle_chunks += begin > self.last_news + self.limits.max_skew
+        if self.idle_chunks > self.limits.max_idle_chunks:
+            self._refuse_idle()
+
+    def _refuse_idle(self) -> NoReturn:
+        self._refuse(too_many_idle_chunks(self.limits, self.windows.seconds))

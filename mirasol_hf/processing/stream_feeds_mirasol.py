@@ -7,13 +7,16 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
-from .audio_reader_mirasol import PREROLL_SECONDS, Samples, SoundRun, finite_samples, join_pieces, on_grid
+from .audio_reader_mirasol import PREROLL_SECONDS, Samples, SoundRun, finite_samples, on_grid
 from .chunk_plan_mirasol import SAME_INSTANT, ChunkPlan, plan_chunks, sample_ranges
 from .demux_mirasol import REORDERED_FRAMES, ShownTimes, frame_second, packet_tick
 from .media_index_mirasol import PacketDurations
 from .picture_mirasol import Pictures, rgb_picture
+
+# The pictures of a chunk with their seconds; one that stays on the screen is one object in all chunks.
+Row: TypeAlias = list[tuple[Pictures, float]]
 
 _REORDERED_SECONDS = 1.0
 # Compressed pictures before the start that are held until it is clear that none of them is needed.
@@ -54,8 +57,20 @@ class Windows:
         return plan_chunks(*self[k], num_chunks=1, frames_per_chunk=frames_per_chunk)
 
 
+class IdleStreamError(Exception):
+    """A picture comes so late that too many chunks lie before it."""
+
+
 class VideoFeed:
     """Picks the picture on screen at each wanted instant out of frames that come in order.
+
+    Args:
+        stream: of the container.
+        windows: the chunks.
+        frames_per_chunk: F.
+        size: H and W.
+        in_order: whether the container knows only the order of its frames.
+        max_waiting: complete chunks that wait to be taken.
 
     Attributes:
         first: smallest time stamp so far, in ticks; None before the first packet.
@@ -63,8 +78,15 @@ class VideoFeed:
     """
 
     def __init__(
-        self, stream: Any, windows: Windows, frames_per_chunk: int, size: tuple[int, int], in_order: bool
+        self,
+        stream: Any,
+        windows: Windows,
+        frames_per_chunk: int,
+        size: tuple[int, int],
+        in_order: bool,
+        max_waiting: int,
     ) -> None:
+        self.max_waiting = max_waiting
         self.stream, self.windows, self.frames_per_chunk, self.size = stream, windows, frames_per_chunk, size
         self.time_base = float(stream.time_base or Fraction(1, 90000))
         self.rate = float(stream.average_rate or stream.guessed_rate or 25)
@@ -81,9 +103,9 @@ class VideoFeed:
         self.held_bytes = 0
         self.holding = windows.start > 0
         self.current: Any = None
-        self.picture: Pictures | None = None
-        self.rows: deque[list[tuple[Pictures, float]] | None] = deque()
-        self.row: list[tuple[Pictures, float]] = []
+        self.shown: tuple[Pictures, float] | None = None
+        self.rows: deque[Row | None] = deque()
+        self.row: Row = []
         self.chunk = 0
         self._wanted = self._times(0)
 
@@ -151,7 +173,11 @@ class VideoFeed:
         return self.seconds(pts + (duration or usual)) + (0.0 if duration or usual else self.step or 0.04)
 
     def push(self, frame: Any) -> bool:
-        """Take the next frame; False if it cannot be placed."""
+        """Take the next frame; False if it cannot be placed.
+
+        Raises:
+            IdleStreamError: if more than `max_waiting` chunks lie before it.
+        """
         pts = frame.pts if frame.pts is not None else frame.dts
         pts = pts if self.shown_times is None else self.shown_times.next(pts)
         time = self.frames / self.rate if not self.timed else None if pts is None else self.seconds(pts)
@@ -165,7 +191,7 @@ class VideoFeed:
         else:
             self._show_until(time)
             self.step = time - self.now or self.step
-        self.current, self.picture, self.now = frame, None, time
+        self.current, self.shown, self.now = frame, None, time
         return True
 
     def close_chunk(self, k: int, end: float) -> None:
@@ -185,13 +211,15 @@ class VideoFeed:
 
     def _show_until(self, time: float) -> None:
         while self._wanted and self._wanted[len(self.row)] < time - SAME_INSTANT:
-            if self.picture is None:
-                self.picture = rgb_picture(self.current, *self.size)
-            self.row.append((self.picture, self.now))
+            if self.shown is None:
+                self.shown = (rgb_picture(self.current, *self.size), self.now)
+            self.row.append(self.shown)
             if len(self.row) == len(self._wanted):
                 self._next_chunk(self.row)
 
-    def _next_chunk(self, row: list[tuple[Pictures, float]] | None) -> None:
+    def _next_chunk(self, row: Row | None) -> None:
+        if len(self.rows) > self.max_waiting:
+            raise IdleStreamError
         self.rows.append(row)
         self.row = []
         self.chunk += 1
@@ -292,8 +320,8 @@ class AudioFeed:
             self.pieces.append((max(self.front, position), data))
             self.front = max(self.front, position) + len(data)
 
-    def take(self, k: int) -> tuple[int, Samples]:
-        """Position of the first real sample of chunk `k` and its samples; what comes later for it is dropped."""
+    def take(self, k: int) -> list[tuple[int, Samples]]:
+        """The pieces of chunk `k`, each with the position of its first sample; what comes later for it is dropped."""
         begin, end = self.range(k)
         found = []
         while self.pieces and self.pieces[0][0] < end:
@@ -305,4 +333,4 @@ class AudioFeed:
                 self.pieces.appendleft((end, data[end - position :]))
                 break
         self.front = max(self.front, end)
-        return join_pieces(begin, found)
+        return found

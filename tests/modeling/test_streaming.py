@@ -255,3 +255,16 @@ def test_last_outputs_need_enough_tokens(media: Media) -> None:
     batch["video_mask"][1, 2] = 0
     with pytest.raises(ValueError, match=r"num_output_tokens=5.*only 4"):
         model.encode_media(**batch)
+
+
+@torch.no_grad()
+def test_chunks_without_anything_are_not_kept_for_the_text(media: Media, prompts: torch.Tensor) -> None:
+    """A text does not attend to them; before anything has come, one stands for them all."""
+    model, batch = build(), media(1, 6)
+    for name in ("video_mask", "audio_mask"):
+        batch[name][0, [0, 1, 3, 4]] = 0
+    features = MirasolMediaFeatures(model.config)
+    stream(model, batch, (1,) * 6, features)
+    assert features.num_features == 1 + 2 * model.config.combiner_config.num_output_tokens
+    whole = model(input_ids=prompts[:1], **batch).logits
+    torch.testing.assert_close(model(input_ids=prompts[:1], **features.joined()).logits, whole, atol=1e-5, rtol=0)

@@ -105,6 +105,34 @@ def write_channels(path, codec: str, gains, *, layout: str | None = None, rate: 
     return path
 
 
+def write_sparse(path, pictures, sounds, *, video="mpeg4", audio="pcm_s16le", rate=16000, **options):
+    """A file with pictures at some seconds and a second of a tone from each of others; returns the path."""
+    with av.open(str(path), "w", options={key: str(value) for key, value in options.items()}) as container:
+        packets = []
+        if pictures:
+            stream = container.add_stream(video, rate=25)
+            stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = 64, 48, "yuv420p", _TICK
+            for second in pictures:
+                frame = av.VideoFrame.from_ndarray(picture(False), format="rgb24")
+                frame.pts, frame.time_base = round(second * 25), _TICK
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        if sounds:
+            stream = container.add_stream(audio, rate=rate)
+            stream.layout = "mono"
+            for second in sounds:
+                wave = tone(1.0, rate, [0.0], 1.0).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(wave, "flt", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = rate, round(second * rate), Fraction(1, rate)
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    return path
+
+
+_TICK = Fraction(1, 25)
+
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 QUIET_X265 = {"x265-params": "log-level=none"}
 # Name, and what differs from a clip of 25 pictures in H.264 with mono AAC at 44.1 kHz.

@@ -1,6 +1,9 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
+from child import in_child
 from media_maker import tone
 
 from mirasol_hf.processing.chunk_plan_mirasol import plan_chunks
@@ -70,6 +73,35 @@ def test_any_duration_gives_the_same_shape(extractor, seconds):
     features, mask = extractor.extract_chunks(wave, windows(seconds, 3))
     assert features.shape == (3, 32, 64) and mask.sum() == 3
     assert torch.isfinite(features).all()
+
+
+def test_a_long_chunk_is_what_it_would_be_in_one_piece(extractor, monkeypatch):
+    """Whatever the pieces its sound comes in, gaps of any length between them."""
+    chance = np.random.default_rng(3)
+    position, pieces, wave = 700, [], np.zeros(150 * RATE, np.float32)
+    while position < len(wave):
+        part = chance.normal(0, 0.1, int(chance.choice((1, 37, 5000, 400_000)))).astype(np.float32)
+        part = part[: len(wave) - position]
+        wave[position : position + len(part)] = part
+        pieces.append((position + 3 * RATE, part))
+        position += len(part) + int(chance.choice((0, 1, 399, 400, 401, 9000, 300_000)))
+    window = (3.0, 153.0)
+    features, mask = extractor.extract_pieces(iter(pieces), window)
+    monkeypatch.setattr("mirasol_hf.processing.feature_extraction_mirasol.FRAMES_PER_BLOCK", 10**9)
+    whole, _ = extractor.extract_chunks(wave, [window], origin=3.0)
+    assert len(pieces) > 10 and mask.tolist() == [1] and (whole > -1).any() and (whole == -1).any()
+    assert torch.allclose(features, whole, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the child's memory limit needs /proc")
+def test_time_without_sound_costs_nothing(extractor):
+    """Two days with a tone at either end; the window of samples alone would be 11 GB."""
+    end = 170_000 * RATE
+    pieces = [(0, sine(440.0, 1.0)), (end - RATE, sine(1000.0, 1.0))]
+    features = in_child(lambda: extractor.extract_pieces(pieces, (0.0, 170_000.0))[0].numpy(), headroom=3 * 10**8)
+    assert np.flatnonzero(features[0].max(-1) > -1).tolist() == [0, 31]
+    mask = extractor.extract_pieces(pieces, (2.0, 169_998.0))[1]
+    assert mask.tolist() == [0]
 
 
 def test_rounded_window_lengths_do_not_change_neighbours(extractor):

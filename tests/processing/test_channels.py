@@ -1,12 +1,12 @@
 """Sound with many channels, or channels in an order of the file's own; each file is read in a process of its own."""
 
 import itertools
-import multiprocessing
 import struct
 
 import av
 import numpy as np
 import pytest
+from child import in_child
 from media_maker import write_channels
 
 from mirasol_hf.processing.audio_reader_mirasol import on_grid
@@ -14,21 +14,6 @@ from mirasol_hf.processing.demux_mirasol import frame_second
 from mirasol_hf.processing.media_mirasol import MediaFile, probe_media
 
 FAMILY = {"options": {"mapping_family": "255"}}
-
-
-def in_child(function, *arguments):
-    """What a function returns in a forked process, which may crash without ending the tests."""
-    ours, theirs = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=lambda: theirs.send(function(*arguments)))
-    child.start()
-    theirs.close()
-    try:
-        result = ours.recv()
-    except EOFError:
-        result = "no answer"
-    child.join()
-    assert child.exitcode == 0, f"the process ended with {child.exitcode}: {result}"
-    return result
 
 
 def loudness(path, begin=0.1, end=0.4):

@@ -169,7 +169,8 @@ def test_pictures_lie_in_their_window_and_masks_say_what_is_real(ticks, last, be
 def test_samples_lie_in_their_window_and_none_is_lost_or_doubled(samples, begin, length, chunks):
     wave = np.arange(1, samples + 1, dtype=np.float32)
     plan = plan_chunks(begin / 16000, (begin + length) / 16000, num_chunks=chunks, frames_per_chunk=1)
-    parts = list(SoundClip(wave, 16000).read_sound(plan, 16000))
+    chunks_of_one = [list(pieces) for pieces in SoundClip(wave, 16000).read_sound(plan, 16000)]
+    parts = [(position / 16000, part) for ((position, part),) in chunks_of_one]
     for (second, part), (low, high) in zip(parts, plan.windows):
         assert len(part) == 0 or low - 1 / 16000 <= second <= second + len(part) / 16000 <= high + 1 / 16000
     assert np.array_equal(np.concatenate([part for _, part in parts]), wave[begin : begin + length])
