@@ -42,7 +42,7 @@ test-newest:  ## the demo and the quick tests with the newest version of everyth
 	@$(NEWEST)/bin/python $(PIP_INSTALL) -c $(NEWEST)/torch.txt --upgrade --upgrade-strategy eager .
 	@$(NEWEST)/bin/python -m pip list --format=freeze | grep -E '^(transformers|torch|accelerate|datasets|peft|av)=='
 	cd $(NEWEST) && HF_HUB_OFFLINE=1 bin/mirasol demo
-	@$(NEWEST)/bin/python $(PIP_INSTALL) -c $(NEWEST)/torch.txt '.[dev,quantization]'
+	@$(NEWEST)/bin/python $(PIP_INSTALL) -c $(NEWEST)/torch.txt '.[dev,quantization,web]'
 	$(subst $(BIN),$(NEWEST)/bin,$(PYTEST))
 
 test-slow: $(VENV)/.dev  ## the slow tests (exit status 5: none were collected)

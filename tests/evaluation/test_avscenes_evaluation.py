@@ -23,7 +23,7 @@ class Oracle:
 
     def __init__(self, split: str, limit: int) -> None:
         self.model = torch.nn.Identity()
-        self.model.config = type("Config", (), {"_name_or_path": "oracle"})()
+        self.model.config = type("Config", (), {"name_or_path": "oracle"})()
         self.answers: dict[tuple[str, int], list[str]] = {}
         self.queue = [questions for _, questions in benchmark_questions(split, limit)]
         self.videos: list[Any] = []

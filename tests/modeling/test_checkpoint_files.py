@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMultimodalLM
 
@@ -68,8 +69,7 @@ def test_a_list_of_parts_names_safetensors_files_beside_it(folder: Path, part: A
 
 @pytest.mark.parametrize("by", ["package", "library", "folder"])
 def test_a_pickled_adapter_is_refused(tmp_path: Path, folder: Path, by: str) -> None:
-    adapted = MirasolForConditionalGeneration.from_pretrained(folder)
-    adapted.add_adapter(adapter_config("text"))
+    adapted = get_peft_model(MirasolForConditionalGeneration.from_pretrained(folder), adapter_config("text"))
     adapter = tmp_path / "adapter"
     adapted.save_pretrained(adapter)
     torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
