@@ -52,15 +52,13 @@ def load_config(model: str | None) -> "MirasolConfig":
         OSError: see `model_folder`, or `config.json` is not readable as JSON, or an adapter's model is not there.
         ValueError: the folder holds a model of another type.
     """
-    from transformers import PreTrainedConfig
-
     from mirasol_hf.modeling.configuration_mirasol import MirasolConfig
 
     folder = model_folder(model)
     base = adapter_base(folder)
     source = str(folder) if base is None else base
     try:
-        found = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+        found = MirasolConfig.get_config_dict(source)[0].get("model_type")
     except (OSError, ValueError) as error:
         if base is None or Path(base).is_dir():
             raise
@@ -82,6 +80,8 @@ def load_pipeline(model: str | None) -> "VideoQuestionAnsweringPipeline":
     from transformers import pipeline
     from transformers.utils import logging
 
+    from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
+    from mirasol_hf.processing.processing_mirasol import MirasolProcessor
     from mirasol_hf.registration import PIPELINE_TASK
 
     load_config(model)
@@ -91,18 +91,18 @@ def load_pipeline(model: str | None) -> "VideoQuestionAnsweringPipeline":
     logging.get_logger("mirasol_hf.pipelines").setLevel(logging.ERROR)
     folder = model_folder(model)
     base = adapter_base(folder)
-    parts: dict[str, Any] = {"model": str(folder)} if base is None else _merged(folder, base)
-    return pipeline(PIPELINE_TASK, **parts)
+    # The library's pipeline, given a folder, wraps what is raised for a damaged file into two tracebacks.
+    loaded: Any = MirasolForConditionalGeneration.from_pretrained(str(folder) if base is None else base)
+    own_processor = base is None or (folder / _PROCESSOR_CONFIG).is_file()
+    processor = MirasolProcessor.from_pretrained(str(folder) if own_processor else base)
+    return pipeline(PIPELINE_TASK, model=loaded if base is None else _merged(loaded, folder), processor=processor)
 
 
-def _merged(folder: Path, base: str) -> dict[str, Any]:
-    """An adapter's model with the adapter in its weights, and the processor."""
-    from mirasol_hf.modeling.modeling_mirasol import MirasolForConditionalGeneration
-    from mirasol_hf.processing.processing_mirasol import MirasolProcessor
+def _merged(model: Any, folder: Path) -> Any:
+    """The model with the adapter of a folder in its weights."""
     from mirasol_hf.training.adapters import load_adapter
     from mirasol_hf.training.provenance import note_training
 
-    source = str(folder) if (folder / _PROCESSOR_CONFIG).is_file() else base
-    model = load_adapter(MirasolForConditionalGeneration.from_pretrained(base), folder).merge_and_unload()
-    note_training(model.config, f"what the adapter {folder.resolve().name} was trained on")
-    return {"model": model, "processor": MirasolProcessor.from_pretrained(source)}
+    merged = load_adapter(model, folder).merge_and_unload()
+    note_training(merged.config, f"what the adapter {folder.resolve().name} was trained on")
+    return merged

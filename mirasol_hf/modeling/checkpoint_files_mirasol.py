@@ -21,6 +21,24 @@ from transformers.utils import (
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLED = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME, "adapter_model.bin")
+# smallest and largest value of what a saved `generation_config.json` may ask for; a call may ask for more
+_GENERATION = {
+    "num_beams": (1, 256),
+    "num_return_sequences": (1, 256),
+    "max_length": (0, 65_536),
+    "max_new_tokens": (1, 65_536),
+    "min_length": (0, 65_536),
+    "min_new_tokens": (0, 65_536),
+    "top_k": (0, 2**31 - 1),
+    "no_repeat_ngram_size": (0, 65_536),
+    "pad_token_id": (0, 2**31 - 1),
+    "bos_token_id": (0, 2**31 - 1),
+    "eos_token_id": (0, 2**31 - 1),
+    "temperature": (0.0, 1e6),
+    "top_p": (0.0, 1.0),
+    "length_penalty": (-1e6, 1e6),
+    "repetition_penalty": (0.0, 1e6),
+}
 # what a checkpoint may leave to be filled at random, in values: as many as it holds itself, and these
 _MAY_LACK = 2**26
 # keywords of `from_pretrained` that say which files of a repository are meant
@@ -50,16 +68,32 @@ def json_object(path: str | os.PathLike) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)} is not JSON: {cut(error)}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{os.fspath(path)} holds {shortly(found)}, expected a JSON object")
+        raise ValueError(f"{os.fspath(path)} holds {cut(json.dumps(found), 60)}, expected a JSON object")
     return found
 
 
 def check_json(source: Any, options: dict[str, Any]) -> None:
-    """Raises ValueError for a local file of settings that is no JSON object; the library goes on without some."""
+    """Looks at local files of settings, without some of which the library goes on.
+
+    Raises:
+        ValueError: one is no JSON object, or what it says of generation is no number or beyond any use.
+    """
     for name in (CONFIG_NAME, GENERATION_CONFIG_NAME, "adapter_config.json"):
         path = os.path.join(source, options.get("subfolder") or "", name)
         if os.path.isfile(path):
-            json_object(path)
+            found = json_object(path)
+            if name == GENERATION_CONFIG_NAME:
+                _check_generation(path, found)
+
+
+def _check_generation(path: str, values: dict[str, Any]) -> None:
+    for name, (low, high) in _GENERATION.items():
+        value = values.get(name)
+        kinds = (int,) if isinstance(high, int) else (int, float)
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and not (type(number) in kinds and low <= number <= high):
+                kind = "a whole number" if kinds == (int,) else "a number"
+                raise ValueError(f"{path}: {name}={shortly(value)} must be {kind} from {low} to {high}")
 
 
 def check_index(source: Any, options: dict[str, Any]) -> None:

@@ -221,7 +221,7 @@ def reject_unknown_fields(config: PreTrainedConfig, extra: dict[str, Any]) -> No
     unknown = sorted(key for key in extra if key not in known and not key.startswith("_"))
     if unknown:
         names = [entry.name for entry in fields(config)]
-        raise ValueError(f"{type(config).__name__} has no field {with_hints(unknown, names)}")
+        raise MirasolConfigurationError(f"{type(config).__name__} has no field {with_hints(unknown, names)}")
 
 
 def with_hints(unknown: Collection[str], known: Collection[str]) -> str:

@@ -25,10 +25,27 @@ from .chunk_plan_mirasol import plan_chunks, sample_ranges
 from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import refuse_unknown
 from .processor_part_mirasol import ProcessorPartMixin
+from .saved_options_mirasol import check_numbers
 from .step_power_mirasol import FRAMES_PER_BLOCK, StepPower, frame_centres, squared_spectra
 
 # options of the base class, and what the library writes into saved files beside the options
 _SAVED_KEYS = {"auto_map", "feature_extractor_type", "padding_side", "processor_class", "return_attention_mask"}
+
+# smallest and largest value of each option, far beyond any real one
+_BOUNDS = {
+    "sampling_rate": (1, 384_000),
+    "num_mel_bins": (1, 1024),
+    "num_steps": (1, 16_384),
+    "n_fft": (2, 8192),
+    "win_length": (1, 8192),
+    "max_hop_seconds": (1e-3, 10.0),
+    "mel_floor": (1e-30, 1.0),
+    "min_frequency": (0.0, 192_000.0),
+    "max_frequency": (1e-3, 192_000.0),
+    "db_offset": (-1e4, 1e4),
+    "db_scale": (1e-4, 1e4),
+    "padding_value": (-1e4, 1e4),
+}
 
 
 class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
@@ -49,7 +66,7 @@ class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
 
     Raises:
         TypeError: for an unknown keyword.
-        ValueError: for a window longer than the Fourier transform.
+        ValueError: for a value out of its bounds, or a window longer than the Fourier transform.
     """
 
     model_input_names = ["input_features", "audio_mask"]
@@ -73,8 +90,6 @@ class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
         kwargs.pop("feature_size", None)
         refuse_unknown(type(self).__name__, kwargs, self.option_names())
         super().__init__(feature_size=num_mel_bins, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
-        if win_length > n_fft:
-            raise ValueError(f"win_length={win_length} must not exceed n_fft={n_fft}")
         self.num_mel_bins = num_mel_bins
         self.num_steps = num_steps
         self.n_fft = n_fft
@@ -85,6 +100,11 @@ class MirasolFeatureExtractor(ProcessorPartMixin, SequenceFeatureExtractor):
         self.max_frequency = max_frequency
         self.db_offset = db_offset
         self.db_scale = db_scale
+        check_numbers(type(self).__name__, vars(self), _BOUNDS)
+        if win_length > n_fft:
+            raise ValueError(f"win_length={win_length} must not exceed n_fft={n_fft}")
+        if min_frequency >= max_frequency:
+            raise ValueError(f"min_frequency={min_frequency} must be below max_frequency={max_frequency}")
 
     @classmethod
     def option_names(cls) -> set[str]:

@@ -28,6 +28,7 @@ from .media_limits_mirasol import MediaError, MediaLimits
 from .media_mirasol import MediaFile
 from .media_source_mirasol import MediaInput
 from .media_traits_mirasol import media_traits
+from .saved_options_mirasol import naming_file
 from .saving_mirasol import save_whole
 from .stream_chunks_mirasol import iter_media_chunks
 from .video_processing_mirasol import MirasolVideoProcessorKwargs, frame_rates, pad_chunks
@@ -158,8 +159,10 @@ class MirasolProcessor(ProcessorMixin):
 
         Raises:
             TypeError: for a keyword that no part knows.
+            ValueError: a file is damaged, or an option in it is wrong.
         """
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        with naming_file(pretrained_model_name_or_path, kwargs):
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         # a pipeline hands over the model's options too, and with `return_unused_kwargs` the caller looks himself
         if not kwargs.get("_from_pipeline") and not kwargs.get("return_unused_kwargs"):
             pictures, sound = (

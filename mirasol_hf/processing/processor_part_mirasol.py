@@ -5,6 +5,7 @@ from abc import abstractmethod
 from typing import Any
 
 from .keywords_mirasol import check_loading, refuse_misspelt
+from .saved_options_mirasol import naming_file
 from .saving_mirasol import save_whole
 
 
@@ -29,9 +30,11 @@ class ProcessorPartMixin:
 
         Raises:
             TypeError: for a keyword that neither the options nor the loading know.
+            ValueError: a file is damaged, or an option in it is wrong.
         """
         check_loading(cls.__name__, kwargs, cls.option_names())
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
+        with naming_file(pretrained_model_name_or_path, kwargs):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def from_dict(cls, options: dict[str, Any], **kwargs: Any) -> Any:

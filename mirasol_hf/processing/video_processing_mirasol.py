@@ -18,9 +18,22 @@ from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import refuse_unknown
 from .media_mirasol import MediaFile
 from .processor_part_mirasol import ProcessorPartMixin
+from .saved_options_mirasol import check_numbers, cut
 
 # what the library writes into saved files beside the options
 _SAVED_KEYS = {"auto_map", "data_format", "image_processor_type", "processor_class", "video_processor_type"}
+
+# smallest and largest value of each option, far beyond any real one, and of the values that a clip becomes by default
+_BOUNDS = {
+    "height": (1, 4096),
+    "width": (1, 4096),
+    "num_frames": (1, 1024),
+    "num_chunks": (1, 4096),
+    "rescale_factor": (1e-6, 1e6),
+    "image_mean": (-1e6, 1e6),
+    "image_std": (1e-6, 1e6),
+}
+_MOST_VALUES = 2**30
 
 
 class MirasolVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
@@ -56,6 +69,7 @@ class MirasolVideoProcessor(ProcessorPartMixin, VideoProcessorMixin):
 
     Raises:
         TypeError: for an unknown keyword.
+        ValueError: for a value out of its bounds.
     """
 
     valid_kwargs = MirasolVideoProcessorKwargs
@@ -77,6 +91,27 @@ class MirasolVideoProcessor(ProcessorPartMixin, VideoProcessorMixin):
         refuse_unknown(type(self).__name__, kwargs, self.option_names())
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        height, width = self._height_width({})
+        values = {name: getattr(self, name) for name in _BOUNDS if hasattr(self, name)}
+        check_numbers(type(self).__name__, {**values, "height": height, "width": width}, _BOUNDS)
+        count = 3 * height * width * self.num_frames * self.num_chunks
+        if count > _MOST_VALUES:
+            raise ValueError(
+                f"{type(self).__name__}: size, num_frames={self.num_frames} and num_chunks={self.num_chunks} make "
+                f"{count} values of a clip; expected at most {_MOST_VALUES}"
+            )
+        for name in ("do_resize", "do_rescale", "do_normalize", "do_sample_frames"):
+            if not isinstance(getattr(self, name), (bool, type(None))):
+                raise ValueError(
+                    f"{type(self).__name__}: {name}={cut(repr(getattr(self, name)))} must be true or false"
+                )
+        for name in ("image_mean", "image_std"):
+            value = getattr(self, name)
+            if isinstance(value, (list, tuple)) and len(value) not in (1, 3):
+                raise ValueError(f"{type(self).__name__}: {name}={cut(repr(value))} must be a number for each channel")
 
     @classmethod
     def option_names(cls) -> set[str]:
@@ -235,7 +270,7 @@ class MirasolVideoProcessor(ProcessorPartMixin, VideoProcessorMixin):
         size = dict(size)
         if size.get("height") is None or size.get("width") is None:
             raise ValueError(f"size must have height and width, got {size}")
-        return int(size["height"]), int(size["width"])
+        return size["height"], size["width"]
 
     def _scaled(self, frames: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
         """Channels-last pictures in [0, 255] as channels-first float32 of the model's range."""

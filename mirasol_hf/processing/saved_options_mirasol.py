@@ -1,0 +1,93 @@
+"""Options of a saved processor: numbers within bounds, and errors that name the file they come from."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+# what a processor is loaded from
+_FILES = (
+    "config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_MUST_HOLD = {"tokenizer.json": {"added_tokens", "model"}}
+
+
+def check_numbers(owner: str, values: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses numbers that nothing can be computed with, or that cost time and memory beyond any use.
+
+    Args:
+        owner: the class whose options they are, for the error.
+        values: number, or list of numbers, of each option.
+        bounds: smallest and largest value of each; whole numbers must be whole where both bounds are.
+
+    Raises:
+        ValueError: a value is no number, not finite, or out of its bounds.
+    """
+    for name, (low, high) in bounds.items():
+        value = values[name]
+        kinds = (int,) if isinstance(low, int) and isinstance(high, int) else (int, float)
+        for number in value if isinstance(value, (list, tuple)) and value else [value]:
+            if isinstance(number, bool) or not isinstance(number, kinds) or not low <= number <= high:
+                kind = "a whole number" if kinds == (int,) else "a number"
+                raise ValueError(f"{owner}: {name}={cut(repr(value))} must be {kind} from {low:g} to {high:g}")
+
+
+def cut(text: Any, length: int = 60) -> str:
+    """A text in one line of at most so many characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+@contextmanager
+def naming_file(source: Any, given: Mapping[str, Any]) -> Iterator[None]:
+    """Turns what is raised while a processor is loaded into a ValueError that names the file.
+
+    Args:
+        source: folder, file or repository.
+        given: keywords of the caller, whose misspelt names stay a TypeError.
+
+    Raises:
+        ValueError: a file is damaged, or an option in it is wrong.
+        OSError: there is no such file.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        broken = broken_file(source)
+        if broken is not None:
+            raise ValueError(broken) from error
+        absent = not os.path.isfile(os.path.join(source, "processor_config.json"))
+        if isinstance(error, OSError) and (absent or type(error) is not OSError):
+            raise
+        if isinstance(error, TypeError) and any(name in str(error) for name in given):
+            raise
+        # the tokenizers library raises nothing more special
+        file = os.path.join(source, "tokenizer.json") if type(error) is Exception else os.fspath(source)
+        raise ValueError(f"{cut(error, 180)} (while loading {file})") from error
+
+
+def broken_file(source: Any) -> str | None:
+    """What is wrong with a file that a processor is loaded from, if it is not JSON or lacks what must be in it."""
+    files = [os.fspath(source)] if os.path.isfile(source) else [os.path.join(source, name) for name in _FILES]
+    for path in filter(os.path.isfile, files):
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)
+        except (ValueError, RecursionError) as error:
+            return f"{path} is not JSON: {cut(error, 100)}"
+        if not isinstance(found, dict):
+            return f"{path} holds {cut(json.dumps(found))}, expected a JSON object"
+        lacking = sorted(_MUST_HOLD.get(os.path.basename(path), set()) - set(found))
+        if lacking:
+            return f"{path} lacks {', '.join(lacking)}"
+    return None
