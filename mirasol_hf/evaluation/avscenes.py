@@ -19,6 +19,7 @@ import transformers
 from mirasol_hf.data.avscenes import QUESTION_FAMILIES, Question, Scene, sample_scene, write_scene
 from mirasol_hf.evaluation.metrics import match_by_group
 from mirasol_hf.evaluation.streams import copy_stream
+from mirasol_hf.training.provenance import weights_hash
 from mirasol_hf.version import __version__
 
 ABLATIONS = ("media", "sound", "pictures")
@@ -73,6 +74,7 @@ def evaluate(
         "ablate": ablate,
         **_scores(asked, answers),
         "model": _model_name(pipe, model),
+        "weights": weights_hash(pipe.model),
         "versions": {"mirasol_hf": __version__, "transformers": transformers.__version__, "torch": torch.__version__},
         "date": date.today().isoformat(),
     }

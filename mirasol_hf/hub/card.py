@@ -16,6 +16,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from mirasol_hf.registration import PIPELINE_TASK
 
+# what the code in an exported folder imports, beyond what these bring with them themselves
+REQUIREMENTS = ("torch>=2.8,<3", "transformers>=5.23,<6", "av>=17,<19", "pillow>=11,<14")
 PAPER = "https://arxiv.org/abs/2311.05698"
 _LIMITS = (
     "It is no checkpoint of the paper's authors: none was ever published.",
@@ -116,10 +118,13 @@ def _usage(with_code: bool) -> str:
     parts = ["## Use", f"```python\n{plain}\n```"]
     if with_code:
         parts.append(
-            "Without the package `mirasol_hf`, with `transformers`, `torch` and `av` alone (read the code first, and "
-            "pin `revision`):"
+            "Without the package `mirasol_hf`, with these alone (read the folder's code first, and pin `revision`):"
         )
-        parts.append('```python\npipe = pipeline(model="FOLDER_OR_REPOSITORY", trust_remote_code=True)\n```')
+        parts.append("```bash\npip install " + " ".join(f"'{name}'" for name in REQUIREMENTS) + "\n```")
+        parts.append(
+            "```python\nfrom transformers import pipeline\n\n"
+            'pipe = pipeline(model="FOLDER_OR_REPOSITORY", trust_remote_code=True)\n```'
+        )
     return "\n\n".join(parts)
 
 

@@ -1,6 +1,12 @@
-"""What a model's configuration says about the data of its training, kept true when it is trained on."""
+"""What belongs to a model's weights: the data of its training, in the configuration, and results, by a hash."""
 
+import hashlib
+import re
 from typing import Any
+
+import torch
+
+from mirasol_hf.modeling.loading_mirasol import TRAINING_WEIGHTS
 
 UNNAMED = "other data, which nobody named"
 
@@ -24,3 +30,20 @@ def note_training(config: Any, data: str | None = None) -> None:
 
 def _then(data: str | None) -> str:
     return f", then on {data or UNNAMED}"
+
+
+def weights_hash(model: torch.nn.Module) -> str | None:
+    """A hash of the weights that answer, by which a result is known to be theirs, in however many files they lie.
+
+    Returns:
+        64 hexadecimal digits; `None` for weights in a form of their own, as quantised ones.
+    """
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if any(re.search(pattern, name) for pattern in TRAINING_WEIGHTS):
+            continue
+        if type(value) is not torch.Tensor:
+            return None
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -155,6 +155,10 @@ class Running:
     attn_implementation: str = "sdpa"
 
 
+# what a recipe tells of the run that its author made
+_RECORDED = ("hardware", "time", "result")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A training run.
@@ -193,14 +197,17 @@ class Recipe:
         """The recipe as plain values, as the file holds them."""
         return asdict(self)
 
+    def plan(self) -> dict[str, Any]:
+        """What is to be done, without what came of it where the recipe was recorded."""
+        return {name: value for name, value in self.to_dict().items() if name not in _RECORDED}
+
 
 def recipe_settings(recipe: Recipe) -> dict[str, Any]:
     """What makes a run of a recipe the same run, by dotted names: all but how it runs and what came of it."""
-    values = recipe.to_dict()
+    values = recipe.plan()
     stages = values.pop("stages")
     found = {"running.packed": values.pop("running")["packed"], "stages": len(stages)}
-    for name in ("name", "hardware", "time", "result"):
-        del values[name]
+    del values["name"]
     for section in ("tokenizer", "normalisation", "augmentation", "optimisation"):
         found |= {f"{section}.{name}": value for name, value in values.pop(section).items()}
     for index, stage in enumerate(stages):

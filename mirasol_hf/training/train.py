@@ -22,6 +22,7 @@ from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.finite import check_weights
 from mirasol_hf.training.full_disk import told_when_full
 from mirasol_hf.training.optimizer import MuonWithAdamW
+from mirasol_hf.training.provenance import weights_hash
 from mirasol_hf.training.recipe import Optimisation, Recipe, load_recipe, recipe_settings
 from mirasol_hf.training.run_folder import CHECKPOINTS, RESULT_FILE, clear, where_to_start
 from mirasol_hf.training.run_lock import only_run
@@ -47,8 +48,8 @@ def run_recipe(
         overwrite: start anew, though `output_dir` holds a model or a run.
 
     Returns:
-        what `training_result.json` in `output_dir` holds: recipe, hardware, seconds, steps per second, last losses and
-        the last accuracies on validation scenes.
+        what `training_result.json` in `output_dir` holds: recipe, hash of the weights, hardware, seconds, steps
+        per second, last losses and the last accuracies on validation scenes.
 
     Raises:
         ValueError: if the recipe is unknown or faulty, `output_dir` is in use by another run, or it holds what would
@@ -80,7 +81,8 @@ def _train(plan: Recipe, folder: Path, checkpoint: str | None) -> dict[str, Any]
     check_weights(model, "the trained model")
     history = trainer.state.log_history
     result = {
-        "recipe": plan.to_dict(),
+        "recipe": plan.plan(),
+        "weights": weights_hash(model),
         "hardware": hardware(),
         "seconds": round(time.monotonic() - began, 1),
         "resumed_from": checkpoint,

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from transformers import AutoConfig, AutoModelForMultimodalLM, pipeline
 
 from mirasol_hf.cli import main
-from mirasol_hf.hub.card import model_card, read_json
+from mirasol_hf.hub.card import REQUIREMENTS, model_card, read_json
 from mirasol_hf.hub.export import export
+from mirasol_hf.training.provenance import weights_hash
 from tests.hub.fake_hub import serve_hub
 
 TASK = "video-question-answering"
@@ -89,7 +91,8 @@ def _python(code: str, *arguments: Any, **environment: str) -> str:
 def exported(random_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `mirasol hub export` writes, with the files of a run."""
     place = tmp_path_factory.mktemp("export")
-    run, scores = _write(place / "run.json", RUN), _write(place / "scores.json", SCORES)
+    own = {"weights": weights_hash(AutoModelForMultimodalLM.from_pretrained(random_folder))}
+    run, scores = _write(place / "run.json", {**RUN, **own}), _write(place / "scores.json", {**SCORES, **own})
     with pytest.raises(SystemExit) as ended:
         main([
             "hub", "export", str(place / "my-mirasol"), "--model", str(random_folder),
@@ -145,6 +148,75 @@ def test_card_tells_the_run(exported: Path) -> None:
         "trust_remote_code=True", "8 frames of 64 × 64 pixels",
     ):  # fmt: skip
         assert words in body, words
+
+
+def test_results_of_other_weights_are_refused(random_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    pipe = pipeline(TASK, model=str(random_folder), device="cpu")
+    own = weights_hash(pipe.model)
+    with torch.no_grad():
+        pipe.model.lm_head.weight[5, 5] += 1  # one number is learnt
+    assert weights_hash(pipe.model) != own
+    for kind in ("training_result", "evaluations"):
+        for said, words in ((own, f"is about other weights \\({own[:8]}"), (None, "does not say of which weights")):
+            path = _write(tmp_path / "file.json", {**RUN, **SCORES, "weights": said})
+            with pytest.raises(ValueError, match=f"file.json {words}.*measure them anew"):
+                export(pipe, tmp_path / "new", **{kind: path if kind == "training_result" else [path]})
+    assert not (tmp_path / "new").exists()
+    # what a run left in the folder of a model that was trained on is not for the card either
+    pipe.save_pretrained(tmp_path / "tuned")
+    _write(tmp_path / "tuned" / "training_result.json", {**RUN, "weights": own})
+    with pytest.raises(SystemExit):
+        main(["hub", "export", str(tmp_path / "new"), "--model", str(tmp_path / "tuned"), "--no-code"])
+    assert "is about other weights; not on the card" in capsys.readouterr().err
+    assert "## Training" not in (tmp_path / "new" / "README.md").read_text(encoding="utf-8")
+
+
+def test_hash_is_of_the_weights_that_answer(random_folder: Path, exported: Path, random_parts: Any) -> None:
+    hashes = {weights_hash(AutoModelForMultimodalLM.from_pretrained(place)) for place in (random_folder, exported)}
+    assert hashes == {weights_hash(random_parts[0])}
+
+
+def test_card_names_what_the_code_imports(exported: Path) -> None:
+    """All but what the named packages need themselves: pip installs that with them."""
+    import ast
+    from importlib.metadata import packages_distributions, requires
+
+    from packaging.requirements import Requirement
+
+    named = [Requirement(text) for text in REQUIREMENTS]
+    brought = [Requirement(text) for one in named for text in requires(one.name) or ()]
+    installed = {one.name.lower().replace("_", "-") for one in named + brought if "extra ==" not in str(one.marker)}
+    text = (exported / "README.md").read_text(encoding="utf-8")
+    assert all(f"'{requirement}'" in text for requirement in REQUIREMENTS)
+    imported = set()
+    for path in exported.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    assert {"torch", "transformers", "av", "PIL"} <= imported
+    distributions = packages_distributions()
+    for name in imported:
+        assert installed & {one.lower().replace("_", "-") for one in distributions[name]}, name
+
+
+def test_card_asks_for_the_versions_of_the_package() -> None:
+    import configparser
+
+    parser = configparser.ConfigParser()
+    parser.read(Path(__file__).resolve().parents[2] / "setup.cfg", encoding="utf-8")
+    assert set(REQUIREMENTS) <= set(parser["options"]["install_requires"].split())
+
+
+def test_a_folder_that_holds_something_is_not_overwritten_unasked(random_parts: Any, tmp_path: Path) -> None:
+    pipe = pipeline(TASK, model=random_parts[0], processor=random_parts[1], device="cpu")
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine too")
+    with pytest.raises(ValueError, match="is not empty; export into another folder, or overwrite it"):
+        export(pipe, tmp_path, with_code=False)
+    assert (tmp_path / "README.md").read_text() == "mine"
+    export(pipe, tmp_path, with_code=False, overwrite=True)
+    assert (tmp_path / "README.md").read_text() != "mine" and (tmp_path / "notes.txt").read_text() == "mine too"
 
 
 def test_card_without_a_run_claims_nothing(random_parts: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mirasol_hf.training import train
+from mirasol_hf.training.provenance import weights_hash
 from mirasol_hf.training.train import run_recipe
 
 SMALL = [
@@ -26,6 +27,8 @@ def test_recipe_runs_and_saves_everything(tmp_path: Path) -> None:
     assert 0 <= result["validation"]["validation_overall"] <= 1
     assert json.loads((tmp_path / "training_result.json").read_text()) == json.loads(json.dumps(result))
     model = AutoModelForMultimodalLM.from_pretrained(tmp_path)
+    assert result["weights"] == weights_hash(model)
+    assert not {"result", "time", "hardware"} & set(result["recipe"])  # those of the run that the recipe records
     processor = AutoProcessor.from_pretrained(tmp_path)
     text = processor.tokenizer(processor.build_prompt("What is seen?"), return_tensors="pt")
     assert model(**text).logits.shape[-1] == model.config.text_config.vocab_size >= len(processor.tokenizer)
