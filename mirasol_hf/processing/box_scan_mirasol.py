@@ -50,6 +50,7 @@ def check_boxes(source: MediaSource, limits: MediaLimits) -> None:
         MediaError: naming the file and the box.
     """
     BoxScan(source, limits).walk(0, source.size, 0)
+    source.raise_failure()
     source.seek(0)
 
 
@@ -87,8 +88,8 @@ class _Track:
     def _entries_of_chunks(self, scan: "BoxScan") -> int:
         most = 0
         for position, count in self.runs:
-            rows = np.asarray(scan.words(position, 3 * count), dtype=np.int64)
-            rows = rows[: len(rows) // 3 * 3].reshape(-1, 3)
+            raw = scan.bytes_at(position, 12 * count)
+            rows = np.frombuffer(raw[: len(raw) // 12 * 12], dtype=">u4").reshape(-1, 3).astype(np.int64)
             spans = np.diff(np.append(rows[:, 0], self.chunks + 1)).clip(0, max(self.chunks, 0))
             most = max(most, int((spans * (rows[:, 1] // _SAMPLES_PER_ENTRY + 1).astype(object)).sum()))
         return most
@@ -130,10 +131,13 @@ class BoxScan:
     def _box(self, start: int, end: int) -> tuple[bytes, int, int]:
         """Kind, first byte of the body and first byte after the box that begins at `start`.
 
-        A box that is smaller than its head ends before its body: there FFmpeg stops.
+        A box that is smaller than its head ends before its body: there FFmpeg stops. So does a file that holds less
+        than it announces.
         """
         self.source.seek(start)
         head = self.source.read(16)
+        if len(head) < 8:
+            return b"", end + 1, end
         size, kind = struct.unpack(">I4s", head[:8])
         body = start + 8
         if size == 1 and len(head) == 16:
@@ -163,10 +167,10 @@ class BoxScan:
         elif kind == b"trun":
             self._check_run(body)
         elif kind == b"hdlr":
-            self.track.handlers.add(self._bytes(body + 8, 4))
+            self.track.handlers.add(self.bytes_at(body + 8, 4))
         elif kind == b"dref":
             self._check_references(body, after)
-        elif kind in (b"free", b"hoov") and self._bytes(body + 4, 4) in (b"mvhd", b"cmov"):
+        elif kind in (b"free", b"hoov") and self.bytes_at(body + 4, 4) in (b"mvhd", b"cmov"):
             # FFmpeg takes such a box for a movie header.
             self.walk(body, after, depth + 1)
         elif kind not in _LEAVES:
@@ -177,7 +181,7 @@ class BoxScan:
         if kind == b"meta":
             self.walk(body, after, depth + 1, known=False)
             self.walk(body + 4, after, depth + 1, known=False)
-        content = self._bytes(body, min(after - body, _LARGEST_DESCRIPTION))
+        content = self.bytes_at(body, min(after - body, _LARGEST_DESCRIPTION))
         if kind == b"stsd" and after - body > _LARGEST_DESCRIPTION:
             self.refuse(f"sample descriptions of {after - body} bytes")
         for telling in _TELLING:
@@ -188,16 +192,19 @@ class BoxScan:
 
     def words(self, position: int, count: int) -> list[int]:
         """Up to `count` numbers of four bytes, fewer at the end of the file."""
-        raw = self._bytes(position, 4 * count)
+        raw = self.bytes_at(position, 4 * count)
         return list(struct.unpack(f">{len(raw) // 4}I", raw[: len(raw) // 4 * 4]))
 
-    def _bytes(self, position: int, count: int) -> bytes:
+    def bytes_at(self, position: int, count: int) -> bytes:
+        """Up to `count` bytes, fewer at the end of the file."""
         self.source.seek(position)
         return bytes(self.source.read(count))
 
     def _check_table(self, kind: bytes, body: int, after: int) -> None:
         words = self.words(body, 2)
         claimed = words[1] if len(words) == 2 else 0
+        if claimed > self.limits.max_packets:
+            self.refuse(f"table {kind.decode()} claims {claimed} entries, more than MediaLimits.max_packets")
         # A cut-off file ends inside its table too: then FFmpeg reads what is there and stops.
         room = max(0, after - body - _TABLE_HEAD) if after < self.source.size else self.source.size
         if claimed * _ENTRY_BYTES[kind] > room:
@@ -214,8 +221,8 @@ class BoxScan:
 
     def _count_edits(self, body: int, listed: int) -> None:
         """Edits that show something: FFmpeg copies the samples of the track for each of them."""
-        wide = self._bytes(body, 1) == b"\1"
-        raw = self._bytes(body + _TABLE_HEAD, listed * (20 if wide else 12))
+        wide = self.bytes_at(body, 1) == b"\1"
+        raw = self.bytes_at(body + _TABLE_HEAD, listed * (20 if wide else 12))
         kind = np.dtype(
             [("span", ">u8"), ("at", ">i8"), ("rate", ">u4")]
             if wide
@@ -277,7 +284,7 @@ class BoxScan:
 
     def _check_items(self, kind: bytes, body: int, after: int) -> None:
         """Tables of the items of a still picture; their count follows one, or for places two, numbers of two bytes."""
-        head = self._bytes(body, 10)
+        head = self.bytes_at(body, 10)
         skip = 6 if kind == b"iloc" else 4
         wide = head[:1] >= (b"\2" if kind == b"iloc" else b"\1") or kind == b"ipma"
         claimed = int.from_bytes(head[skip : skip + (4 if wide else 2)], "big")
@@ -291,7 +298,7 @@ class BoxScan:
             kind, inner, end = self._box(start, after)
             if end < inner + 4:
                 return
-            if kind in _LOCATIONS and end > inner + 4 and not self._bytes(inner + 3, 1)[0] & 1:
+            if kind in _LOCATIONS and end > inner + 4 and not ord(self.bytes_at(inner + 3, 1) or b"\1") & 1:
                 self.refuse(f"the media lie in another file (a reference of kind {kind.decode()!r})")
             start = end
 

@@ -11,6 +11,7 @@ from av.stream import Discard, Disposition
 from .clock_mirasol import Clock
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_source_mirasol import MediaSource
+from .timed_source_mirasol import BUFFER_BYTES
 
 _DEMUX_FAILURES = 16
 # Frames are stored out of order by this many at most.
@@ -49,6 +50,7 @@ def open_container(source: MediaSource, limits: MediaLimits) -> Any:
     Raises:
         MediaError: if FFmpeg does not recognise the file.
     """
+    source.packet_found()  # whoever looked at it before has searched for none
     source.seek(0)
     return open_stream(source, limits, limits.formats)
 
@@ -69,9 +71,11 @@ def open_stream(source: Any, limits: MediaLimits, formats: str) -> Any:
         "max_samples": str(limits.max_sampling_rate),
     }
     try:
-        container = av.open(source, mode="r", options=options, metadata_errors="replace", buffer_size=1 << 16)
+        container = av.open(source, mode="r", options=options, metadata_errors="replace", buffer_size=BUFFER_BYTES)
     except (av.FFmpegError, UnicodeError) as error:
+        source.raise_failure()
         raise MediaError(f"{source.label}: not a readable media file ({_cause(error)})") from error
+    source.raise_failure()
     for stream in container.streams.audio:
         _forget_channel_order(stream.codec_context)
     return container
@@ -107,7 +111,7 @@ def packets(container: Any, streams: list[Any], source: Any, problems: list[str]
     Args:
         container: `av.container.InputContainer`.
         streams: the streams of it.
-        source: what it reads, for its deadline.
+        source: what it reads.
         problems: list that an early end is added to.
         clock: puts the packets on one clock.
     """
@@ -116,15 +120,21 @@ def packets(container: Any, streams: list[Any], source: Any, problems: list[str]
         try:
             for packet in container.demux(streams):
                 if packet.size:
+                    source.packet_found()
                     clock.set(packet)
                     yield packet
+            source.raise_failure()
+            if source.empty_from < source.size:
+                add_problem(problems, f"from byte {source.empty_from} on there are only zeros")
             return
         except IndexError:
             # A stream that begins in mid-file (FLV, MPEG-TS) is none of the chosen; PyAV stumbles over its packets.
             source.check_deadline()
         except (EOFError, av.error.EOFError):
+            source.raise_failure()
             break
         except av.FFmpegError as error:
+            source.raise_failure()
             source.check_deadline()
             failures += 1
             cause = _cause(error)

@@ -38,7 +38,10 @@ class MediaLimits:
             own rate or at the model's, whichever is more.
         max_boxes: boxes of an mp4 file that are looked at before it is opened.
         max_box_depth: nesting of these boxes.
-        max_stream_bytes: bytes taken from a file object that cannot seek, which is held in memory.
+        max_empty_bytes: zeros in a row that are searched for the next packet, as the holes of sparse files give them;
+            after more the file counts as ended.
+        max_stream_bytes: bytes of a file object that cannot seek and is not read chunk by chunk (or is an mp4 whose
+            header comes last); they are kept in a temporary file.
         max_header_bytes: bytes of one header box of an mp4 that comes through a pipe, which is held in memory.
         max_skew: seconds by which pictures or sound of a stream may come later than the other before a chunk is
             given without them.
@@ -65,7 +68,8 @@ class MediaLimits:
     max_expansion: float = 10_000.0
     max_boxes: int = 1_000_000
     max_box_depth: int = 16
-    max_stream_bytes: int = 2**31
+    max_empty_bytes: int = 2**25
+    max_stream_bytes: int = 2**30
     max_header_bytes: int = 2**26
     max_skew: float = 10.0
     max_idle_chunks: int = 3600

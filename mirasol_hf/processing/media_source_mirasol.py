@@ -5,52 +5,32 @@ FFmpeg never sees a path: a name could select a protocol, a number pattern or a 
 
 import errno
 import io
+import math
 import os
 import re
 import stat
-import time
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from .media_limits_mirasol import MediaError, MediaLimits
 from .media_url_mirasol import fetch_url
+from .timed_source_mirasol import OnceSource, TimedSource, can_seek, file_label, only_bytes
 
 MediaInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+# Zeros whose search takes as long as one move: some demuxers move with every few bytes.
+_SEEK_WORTH = 1 << 10
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*://")
-
-
-class TimedSource:
-    """What is read within `limits.max_seconds`; `label` says how messages call it."""
-
-    label: str
-
-    def __init__(self, limits: MediaLimits) -> None:
-        self.limits = limits
-        self.renew_deadline()
-
-    def check_deadline(self) -> None:
-        """Raise TimeoutError when the time limit is used up."""
-        if time.monotonic() > self._deadline:
-            raise TimeoutError(
-                f"{self.label}: reading took longer than MediaLimits.max_seconds={self.limits.max_seconds:g}"
-            )
-
-    def renew_deadline(self) -> None:
-        """Give the time limit anew, for what is read piece by piece."""
-        self._deadline = time.monotonic() + self.limits.max_seconds
 
 
 class MediaSource(TimedSource):
     """Bytes of one source with a deadline; what FFmpeg reads through.
 
     Args:
-        source: path, bytes, or binary file object (read from its first byte); where `limits.allow_urls` is set, an
-            http or https address too, which is fetched whole.
+        source: path, bytes, or binary file object (read from its first byte; one that cannot seek is stored first);
+            where `limits.allow_urls` is set, an http or https address too, which is fetched whole.
         limits: see [`MediaLimits`].
 
     Attributes:
-        label: how messages call the source.
-        size: bytes in all.
         open_ended: whether this is a wav that was written to a pipe, so that its header knows no length.
 
     Raises:
@@ -60,45 +40,60 @@ class MediaSource(TimedSource):
         TypeError: if it is of no known kind.
     """
 
-    def __init__(self, source: MediaInput, limits: MediaLimits) -> None:
+    def __init__(self, source: MediaInput | OnceSource, limits: MediaLimits) -> None:
         super().__init__(limits)
-        self._owned = not hasattr(source, "read")
-        if isinstance(source, (str, os.PathLike)):
-            self.label = str(source)
-            path = os.fspath(source)
-            self._file: Any = fetch_url(path, limits) if _is_address(path) else _open_regular(path)
-        elif isinstance(source, (bytes, bytearray, memoryview)):
-            self.label = f"<{len(source)} bytes>"
-            self._file = io.BytesIO(source)
-        elif hasattr(source, "read"):
-            self.label = f"<file object {getattr(source, 'name', type(source).__name__)}>"
-            self._file = _seekable(source, self.label, limits.max_stream_bytes)
-        else:
-            raise TypeError(f"a media source is a path, bytes or a binary file object, got {type(source).__name__}")
-        self.size = self._file.seek(0, os.SEEK_END)
-        self._file.seek(0)
-        self.open_ended = is_open_ended(self._file.read(8))
-        self._file.seek(0)
-        if self.size == 0:
+        if hasattr(source, "read") and not isinstance(source, OnceSource) and not can_seek(source):
+            source = OnceSource(source, limits)
+        self._owned = isinstance(source, OnceSource) or not hasattr(source, "read")
+        self._file: Any
+        self._file, self.label = _opened(source, limits)
+        try:
+            self._measure()
+        except BaseException:
             self.close()
-            raise MediaError(f"{self.label}: the file is empty")
+            raise
 
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes.
+    def _measure(self) -> None:
+        try:
+            self.size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(0)
+            head = only_bytes(self._file.read(8), self.label)
+            self._file.seek(0)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if self.size == 0:
+            special = "this is a special file, whose size the system does not tell"
+            raise MediaError(f"{self.label}: {special if head else 'the file is empty'}")
+        self.open_ended = is_open_ended(head)
 
-        Raises:
-            TimeoutError: when the time limit of the file is used up.
-        """
+    def _unreadable(self, error: OSError) -> MediaError:
+        return MediaError(f"{self.label}: cannot be read ({error.strerror or error})")
+
+    def take(self, count: int) -> bytes:
+        """At most `count` bytes; may raise."""
         self.check_deadline()
-        return bytes(self._file.read(count))
+        try:
+            return only_bytes(self._file.read(count), self.label)
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move as `io.IOBase.seek` does."""
-        return int(self._file.seek(offset, whence))
+        """Move as `io.IOBase.seek` does; -1 where that fails, which FFmpeg understands."""
+        try:
+            if self._zeros and self.empty_from == math.inf:
+                self._count_zeros(_SEEK_WORTH)
+            return int(self._file.seek(offset, whence))
+        except BaseException as error:
+            # What is no place in the file is for FFmpeg to know, anything else is a failure.
+            if not isinstance(error, ValueError) or isinstance(error, MediaError):
+                self.failure = self._unreadable(error) if isinstance(error, OSError) else error
+            return -1
 
-    def tell(self) -> int:
-        """Position in bytes."""
+    def position(self) -> int:
+        """Number of the byte that is read next."""
         return int(self._file.tell())
+
+    tell = position
 
     def close(self) -> None:
         """Close the file if this object opened it."""
@@ -109,6 +104,20 @@ class MediaSource(TimedSource):
 def is_open_ended(head: bytes) -> bool:
     """Whether the first eight bytes are those of a wav without a length."""
     return head[:4] == b"RIFF" and head[4:8] in (b"\xff" * 4, b"\0" * 4)
+
+
+def _opened(source: Any, limits: MediaLimits) -> tuple[Any, str]:
+    """The file behind a source, and how messages call it."""
+    if isinstance(source, OnceSource):
+        return source.store(), source.label
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        return (fetch_url(path, limits) if _is_address(path) else _open_regular(path)), str(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source), f"<{len(source)} bytes>"
+    if hasattr(source, "read"):
+        return source, file_label(source)
+    raise TypeError(f"a media source is a path, bytes or a binary file object, got {type(source).__name__}")
 
 
 def _is_address(path: str) -> bool:
@@ -130,15 +139,3 @@ def _open_regular(path: str) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, "a media file is expected, this is a directory", path)
         raise MediaError(f"{path}: not a regular file")
     return os.fdopen(handle, "rb")
-
-
-def _seekable(file: Any, label: str, max_bytes: int) -> Any:
-    """The file object itself if it can seek, else its content in memory."""
-    if isinstance(file, io.TextIOBase):
-        raise MediaError(f"{label}: the file object is opened as text; open it with mode 'rb'")
-    if file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek"):
-        return file
-    content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise MediaError(f"{label}: more than MediaLimits.max_stream_bytes={max_bytes} bytes and cannot seek")
-    return io.BytesIO(content)

@@ -5,7 +5,6 @@ present chunk needs. Memory does not grow with the stream. Legend: F frames per 
 """
 
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -36,6 +35,7 @@ from .media_source_mirasol import MediaInput, MediaSource
 from .picture_mirasol import Pictures
 from .stream_feeds_mirasol import AudioFeed, IdleStreamError, Row, VideoFeed, Windows
 from .stream_source_mirasol import StreamSource
+from .timed_source_mirasol import can_seek
 
 # What is held of a stream whose other half has not begun.
 _WAITING_BYTES = 2**26
@@ -65,10 +65,9 @@ def iter_media_chunks(
 
 
 def _open_source(source: MediaInput, limits: MediaLimits) -> MediaSource | StreamSource:
-    if hasattr(source, "read") and not isinstance(source, (str, os.PathLike)):
-        can_seek = source.seekable() if hasattr(source, "seekable") else hasattr(source, "seek")
-        if not can_seek:
-            return StreamSource(source, limits)
+    if hasattr(source, "read") and not can_seek(source):
+        stream = StreamSource(source, limits)
+        return MediaSource(stream, limits) if stream.header_last else stream
     return MediaSource(source, limits)
 
 

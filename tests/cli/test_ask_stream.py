@@ -181,7 +181,7 @@ def test_stdin_that_is_no_media(random_folder, content):
     done = subprocess.run([*COMMAND, "--model", str(random_folder)], input=content, capture_output=True, text=False)
     lines = own_lines(done.stderr)
     assert (done.returncode, done.stdout, len(lines)) == (2, b"", 1)
-    assert lines[0].startswith("mirasol: error: ") and "stdin" in lines[0]
+    assert lines[0].startswith("mirasol: error: ") and "standard input" in lines[0]
 
 
 @pytest.mark.parametrize(

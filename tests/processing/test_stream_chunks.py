@@ -225,10 +225,26 @@ def test_streams_that_are_no_media(processor, content):
         list(processor.iter_chunks(Pipe(content)))
 
 
-def test_an_mp4_with_its_header_last_is_refused_with_advice(processor, media):
-    source = Pipe((media / "clip.mp4").read_bytes())
-    with pytest.raises(MediaError, match="faststart"):
-        processor.iter_chunks(source)
+def test_an_mp4_with_its_header_last_is_stored_and_read_as_a_file(processor, media):
+    path = media / "clip.mp4"
+    content = path.read_bytes()
+    assert content.index(b"mdat") < content.index(b"moov")
+    assert_equals_whole(processor, path, Pipe(content), 4)
+    with pytest.raises(MediaError, match=f"Pipe.*max_stream_bytes={len(content) - 1} "):
+        processor.iter_chunks(Pipe(content), limits=MediaLimits(max_stream_bytes=len(content) - 1))
+    with pytest.raises(MediaError, match=r"Pipe.*not a readable media file"):
+        processor.iter_chunks(Pipe(content[: content.index(b"moov") - 4]))
+
+
+@pytest.mark.parametrize(("name", "label"), [(0, "standard input"), ("<stdin>", "standard input"), (5, "Pipe")])
+def test_messages_call_the_source_by_a_name(processor, name, label):
+    for content in (b"no film at all", box(b"ftyp", b"isomiso2") + box(b"mdat", bytes(99))):
+        source = Pipe(content)
+        source.name = name
+        for read in (processor.iter_chunks, lambda source: processor(videos=source)):
+            with pytest.raises(MediaError, match=f"^(<file object )?{label}>?: "):
+                read(source)
+            source.taken = 0
 
 
 def test_a_text_stream_is_refused(processor):
