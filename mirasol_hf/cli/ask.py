@@ -10,6 +10,7 @@ from mirasol_hf.cli.ask_stream import answer_stream
 from mirasol_hf.cli.loading import load_pipeline, model_folder
 from mirasol_hf.cli.options import JsonOption, ModelOption
 from mirasol_hf.cli.progress import progress_bar
+from mirasol_hf.cli.standard_input import media_name, media_source
 
 _CHUNK_SECONDS = 1.0
 _STREAM_HELP = (
@@ -24,7 +25,7 @@ _CHUNK_HELP = (
 
 def ask(
     video: Annotated[
-        str, typer.Argument(help="A video with or without sound, or a sound file; with --stream, - is stdin.")
+        str, typer.Argument(help="A video with or without sound, or a sound file; - is the standard input.")
     ],
     questions: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="One question or several.")],
     context: Annotated[str | None, typer.Option(help="Text the questions may refer to.")] = None,
@@ -43,8 +44,6 @@ def ask(
             raise ValueError(f"QUESTION {number} is empty")
     if top_k < 1:
         raise ValueError(f"--top-k {top_k} must be at least 1")
-    if not stream and video == "-":
-        raise ValueError("VIDEO - (stdin) needs --stream; a file of that name is ./-")
     if not stream and (every is not None or chunk_seconds is not None):
         raise ValueError("--every and --chunk-seconds need --stream")
     if stream:
@@ -62,7 +61,7 @@ def ask(
     pipe = load_pipeline(model)
     with progress_bar("reading") as report:
         told = pipe(
-            video,
+            media_source(video),
             list(questions),
             context,
             top_k=top_k,
@@ -85,4 +84,4 @@ def ask(
         )
     else:
         print_answers(questions, answers)
-        print_limits(video, pipe.trained_on(), unfamiliar)
+        print_limits(media_name(video), pipe.trained_on(), unfamiliar)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirasol_hf.cli.answers import answer_rows, print_answers, print_limits
 from mirasol_hf.cli.loading import load_pipeline, model_folder
+from mirasol_hf.cli.standard_input import media_name, media_source
 
 if TYPE_CHECKING:
     from mirasol_hf.pipelines.video_question_answering_mirasol import VideoQuestionAnsweringPipeline
@@ -26,7 +27,7 @@ def answer_stream(
     """Encode chunk after chunk and print answers about all that has come.
 
     Args:
-        video: path, or `-` for stdin.
+        video: path, or `-` for the standard input.
         questions: what is asked each time.
         context: text the questions may refer to.
         model: checkpoint folder; the embedded one if absent.
@@ -56,13 +57,12 @@ def answer_stream(
             print(f"[{stream.seconds:.1f} s]")
             print_answers(questions, answers)
             if final:
-                print_limits(video, pipe.trained_on(), stream.unfamiliar())
+                print_limits(media_name(video), pipe.trained_on(), stream.unfamiliar())
         # Whoever reads this waits for it.
         sys.stdout.flush()
 
     due = every
-    source: Any = sys.stdin.buffer if video == "-" else video
-    for chunk in pipe.processor.iter_chunks(source, chunk_seconds=chunk_seconds):
+    for chunk in pipe.processor.iter_chunks(media_source(video), chunk_seconds=chunk_seconds):
         stream.add(chunk)
         if every is not None and due is not None and stream.seconds >= due - 1e-6:
             answer(final=False)

@@ -6,13 +6,13 @@ and bit-exact flags make the bytes a function of the scene and of the installed 
 
 from __future__ import annotations
 
-import io
 import os
 import uuid
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -51,8 +51,7 @@ def write_scene(scene: Scene, path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(f"cannot write {target}: it is a folder, expected the path of an mp4 file")
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
-        with open(partial, "xb") as file:
-            _encode(scene, file)
+        _encode(scene, partial)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -60,15 +59,17 @@ def write_scene(scene: Scene, path: str | os.PathLike[str]) -> None:
 
 def scene_to_bytes(scene: Scene) -> bytes:
     """The mp4 file that `write_scene` would write, as bytes."""
-    buffer = io.BytesIO()
-    _encode(scene, buffer)
-    return buffer.getvalue()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.mp4"
+        write_scene(scene, path)
+        return path.read_bytes()
 
 
-def _encode(scene: Scene, file: IO[bytes]) -> None:
+def _encode(scene: Scene, path: Path) -> None:
     """Encode picture by picture, each followed by the sound that belongs to it."""
-    options = {"fflags": "+bitexact", "use_editlist": "1"}
-    with av.open(file, "w", format="mp4", options=options) as container:
+    # The header first, so that a pipe can carry the clip; FFmpeg moves it in a file that it opens itself.
+    options = {"fflags": "+bitexact", "use_editlist": "1", "movflags": "+faststart"}
+    with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
         video, audio = _add_video(container, scene), _add_audio(container, scene)
         samples = scene.render_audio(scene.sampling_rate)
         blocks = _audio_frames(samples, scene.sampling_rate)

@@ -1,8 +1,12 @@
 """`mirasol ask`: answers, and what each kind of bad input gives."""
 
+import io
 import json
+import os
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,8 +79,20 @@ def test_missing_file(refused, random_folder):
     assert "absent.mp4" in refused("ask", "absent.mp4", QUESTION, "--model", random_folder)
 
 
-def test_stdin_needs_stream(refused, random_folder):
-    assert "--stream" in refused("ask", "-", QUESTION, "--model", random_folder)
+def test_the_standard_input_is_read_whole_too(mirasol, refused, random_folder, silent_clip, monkeypatch):
+    common = ("ask", "-", QUESTION, "--model", random_folder)
+    read, write = os.pipe()
+    writer = threading.Thread(target=lambda: (os.write(write, silent_clip.read_bytes()), os.close(write)))
+    writer.start()
+    with open(read, "rb") as pipe:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=pipe))
+        ran = mirasol(*common)
+    writer.join()
+    assert ran.code == 0 and ran.out == mirasol("ask", silent_clip, *common[2:]).out
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"no film")))
+    assert "standard input: not a readable" in refused(*common)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in refused(*common)
 
 
 def test_directory(refused, random_folder, tmp_path):

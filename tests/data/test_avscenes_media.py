@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from mirasol_hf import SAMPLE_CLIP
 from mirasol_hf.data.avscenes import sample_scene, scene_to_bytes, write_scene
 from mirasol_hf.data.vocabulary import COLORS
 
@@ -74,6 +75,11 @@ def test_the_file_says_what_it_is(encoded):
         assert (audio.codec_context.name, audio.rate, audio.channels) == ("aac", scene.sampling_rate, 1)
         assert video.average_rate == scene.fps
         assert container.duration / av.time_base == pytest.approx(scene.duration, abs=0.1)
+
+
+def test_a_pipe_can_carry_the_clip(encoded):
+    for data in (encoded[1], SAMPLE_CLIP.read_bytes()):
+        assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
 def test_the_bytes_are_the_same_each_time(encoded, tmp_path):
