@@ -17,6 +17,9 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew, though the folder holds a model or a run.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start even where the model in training needs more memory than is free.")
+    ] = False,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe entries to replace.")
     ] = None,
@@ -25,5 +28,5 @@ def train(
     from mirasol_hf.training.train import run_recipe
 
     folder = Path("runs") / Path(recipe).stem if output_dir is None else output_dir
-    run_recipe(recipe, folder, resume, overrides or [], overwrite)
+    run_recipe(recipe, folder, resume, overrides or [], overwrite, force)
     print(f"saved in {folder}")

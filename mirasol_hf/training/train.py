@@ -21,6 +21,7 @@ from mirasol_hf.training.checkpoint_manifest import check_checkpoint
 from mirasol_hf.training.collator import MirasolDataCollator
 from mirasol_hf.training.finite import check_weights
 from mirasol_hf.training.full_disk import told_when_full
+from mirasol_hf.training.memory import check_memory
 from mirasol_hf.training.optimizer import MuonWithAdamW
 from mirasol_hf.training.provenance import weights_hash
 from mirasol_hf.training.recipe import Optimisation, Recipe, load_recipe, recipe_settings
@@ -37,6 +38,7 @@ def run_recipe(
     resume: bool = False,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train as `recipe` says and save model, tokenizer and processor in `output_dir`.
 
@@ -46,6 +48,7 @@ def run_recipe(
         resume: go on from the newest checkpoint there, in the middle of a stage too; start anew if there is none.
         overrides: changes to the recipe, `key=value` each (see `load_recipe`).
         overwrite: start anew, though `output_dir` holds a model or a run.
+        force: start also where the memory that is free does not hold the model in training.
 
     Returns:
         what `training_result.json` in `output_dir` holds: recipe, hash of the weights, hardware, seconds, steps
@@ -53,9 +56,11 @@ def run_recipe(
 
     Raises:
         ValueError: if the recipe is unknown or faulty, `output_dir` is in use by another run, or it holds what would
-            be lost: checkpoints without `resume`, a finished run, a model.
+            be lost: checkpoints without `resume`, a finished run, a model; or if there is too little memory.
     """
     plan = load_recipe(recipe, overrides)
+    if not force:
+        check_memory(plan)
     folder = Path(output_dir)
     with only_run(folder):
         return _train(plan, folder, where_to_start(folder, resume, overwrite))
@@ -261,9 +266,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--force", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_args(arguments)
-    result = run_recipe(given.recipe, given.output, given.resume, given.overrides, given.overwrite)
+    result = run_recipe(given.recipe, given.output, given.resume, given.overrides, given.overwrite, given.force)
     print(dumps({key: value for key, value in result.items() if key != "recipe"}, indent=2))
     return 0
 

@@ -108,10 +108,10 @@ def test_train_hands_everything_to_the_recipe_runner(mirasol, monkeypatch, tmp_p
     monkeypatch.setattr(train, "run_recipe", lambda *arguments: calls.append(arguments))
     ran = mirasol("train", "--recipe", "avscenes-tiny", "--output-dir", tmp_path, "--resume", "seed=7", "preset=base")
     assert ran.code == 0
-    assert calls == [("avscenes-tiny", tmp_path, True, ["seed=7", "preset=base"], False)]
+    assert calls == [("avscenes-tiny", tmp_path, True, ["seed=7", "preset=base"], False, False)]
     assert str(tmp_path) in ran.out
     mirasol("train", "--recipe", "some/where/own.yaml")
-    assert calls[1] == ("some/where/own.yaml", Path("runs/own"), False, [], False)
+    assert calls[1] == ("some/where/own.yaml", Path("runs/own"), False, [], False, False)
 
 
 def test_bench_refuses_unknown_names(refused):
