@@ -8,6 +8,7 @@ from transformers import GenerationMixin
 
 from .distributed_mirasol import chunk_of_zeros, runs_every_part
 from .media_cache_mirasol import feature_limit
+from .media_identity_mirasol import check_source, note_source, number_of, numbers_of_raw
 from .text_cache_mirasol import CACHE_NAME, has_media, keep_media
 
 RAW_MEDIA = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
@@ -32,7 +33,11 @@ class MirasolGenerationMixin(GenerationMixin):
         if "cache" in model_kwargs:  # also where Transformers calls it otherwise
             model_kwargs[CACHE_NAME] = model_kwargs.pop("cache")
         index = model_kwargs.pop("media_index", None)
-        if has_media(model_kwargs.get(CACHE_NAME)):
+        copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
+        cache = model_kwargs.get(CACHE_NAME)
+        if has_media(cache):
+            if not generation_config.is_assistant:  # to a drafter the library gives its own cache and media each time
+                check_source(cache, model_kwargs, index, copies)
             _drop(model_kwargs, *RAW_MEDIA, *ENCODED_MEDIA)
             return model_kwargs
         raw = {name: model_kwargs[name] for name in RAW_MEDIA if model_kwargs.get(name) is not None}
@@ -42,14 +47,17 @@ class MirasolGenerationMixin(GenerationMixin):
         has_encoded = model_kwargs.get("media_hidden_states") is not None
         if not has_raw and not has_encoded and runs_every_part(self):
             raw, has_raw, index = self._absent_media(inputs_tensor), True, None
+        outlives = cache is not None or generation_config.return_dict_in_generate
         if has_raw and not has_encoded:
+            if outlives and not generation_config.is_assistant:
+                # repeated with the other tensors, and noted once there is a cache
+                model_kwargs["media_numbers"] = numbers_of_raw(raw)
             media = self.encode_media(**raw)  # type: ignore[attr-defined]
             model_kwargs.update({name: media[name] for name in ENCODED_MEDIA})
         if index is not None:
-            for name in ENCODED_MEDIA:
+            for name in (*ENCODED_MEDIA, "media_numbers"):
                 if model_kwargs.get(name) is not None:
                     model_kwargs[name] = model_kwargs[name][index]
-        copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
         # otherwise they stay for a drafter, which has its own towers; the library refuses to prefill them in chunks
         if copies > 1 or index is not None or generation_config.prefill_chunk_size is not None:
             _drop(model_kwargs, *RAW_MEDIA)
@@ -77,6 +85,7 @@ class MirasolGenerationMixin(GenerationMixin):
         batch_size: int,
         max_cache_length: int,
     ) -> None:
+        raw = model_kwargs.pop("media_numbers", None)
         super()._prepare_cache_for_generation(
             generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
         )
@@ -84,6 +93,7 @@ class MirasolGenerationMixin(GenerationMixin):
         if cache is not None and media is not None:
             length = min(media.shape[1], feature_limit(self.config) or media.shape[1])
             keep_media(cache, self.config.get_text_config(decoder=True), length)
+            note_source(cache, number_of(media, model_kwargs.get("media_attention_mask")), raw)
 
     def prepare_inputs_for_generation(
         self,

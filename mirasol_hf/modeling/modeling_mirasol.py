@@ -25,7 +25,7 @@ from .base_mirasol import MirasolPreTrainedModel
 from .combiner_mirasol import MirasolCombiner
 from .configuration_mirasol import MirasolConfig
 from .distributed_mirasol import gathers_weights, no_part_of, runs_every_part
-from .generation_mirasol import RAW_MEDIA, MirasolGenerationMixin
+from .generation_mirasol import ENCODED_MEDIA, RAW_MEDIA, MirasolGenerationMixin
 from .input_checks_mirasol import (
     check_arguments,
     check_input_ids,
@@ -38,9 +38,10 @@ from .loading_mirasol import TRAINING_WEIGHTS
 from .losses_mirasol import MirasolLossHeads, predicted_chunks
 from .media_cache_mirasol import feature_limit, latest_features
 from .media_encoding_mirasol import MirasolMediaEncoding
+from .media_identity_mirasol import check_source, note_source, number_of, numbers_of_raw
 from .memory_combiner_mirasol import MirasolMemoryCombiner
 from .outputs_mirasol import MirasolConditionalGenerationOutput, MirasolMediaOutput, MirasolModelOutput
-from .text_cache_mirasol import has_media, one_cache
+from .text_cache_mirasol import CACHE_NAME, has_media, one_cache
 from .text_decoder_mirasol import MirasolTextModel
 from .time_model_mirasol import MirasolTimeModel
 from .video_tower_mirasol import MirasolVideoModel
@@ -109,7 +110,7 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             media_index: [B], the clip that each text row is about; by default row i is about clip i.
             position_ids: [B, L].
             cache: a cache of the library, which then keeps the media too (see `keep_media`); once it does, the media
-                may be left out, and are ignored where given.
+                may be left out.
             chunk_seconds, video_timestamps: what the processor returns with `return_timestamps=True`; not used, as
                 the model counts chunks.
             past_key_values: the older name of `cache`.
@@ -117,7 +118,8 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
 
         Raises:
             TypeError: an unknown keyword argument, or integers where floating point is expected.
-            ValueError: no text, or tensors that do not fit the configuration or each other.
+            ValueError: no text, tensors that do not fit the configuration or each other, or other media than the cache
+                holds.
         """
         check_arguments(kwargs, _FORWARD_ARGUMENTS)
         cache = one_cache(cache, past_key_values)
@@ -126,8 +128,13 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             raise ValueError("give input_ids [B, L] or inputs_embeds; encode_media() encodes media without text")
         media = MirasolMediaOutput(media_hidden_states, media_attention_mask)
         has_raw = pixel_values_videos is not None or input_features is not None
-        if has_raw and media_hidden_states is None and not has_media(cache):
-            media = self.encode_clips(pixel_values_videos, input_features, video_mask, audio_mask)
+        raw = (pixel_values_videos, input_features, video_mask, audio_mask)
+        named = dict(zip((*RAW_MEDIA, *ENCODED_MEDIA), (*raw, media_hidden_states, media_attention_mask), strict=True))
+        is_filled = has_media(cache)
+        if is_filled and (has_raw or media_hidden_states is not None):
+            check_source(cache, named, media_index)
+        if has_raw and media_hidden_states is None and not is_filled:
+            media = self.encode_clips(*raw)
         elif runs_every_part(self):
             if media_hidden_states is None:
                 media_index = None
@@ -139,6 +146,7 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
         if media_index is not None:
             memory = None if memory is None else memory[media_index]
             memory_mask = None if memory_mask is None else memory_mask[media_index]
+        whole = MirasolMediaOutput(memory, memory_mask)
         limit = feature_limit(self.config)
         if limit is not None:
             memory, memory_mask = latest_features(memory, memory_mask, limit)
@@ -153,12 +161,31 @@ class MirasolModel(MirasolMediaEncoding, MirasolPreTrainedModel):
             use_cache=use_cache,
             **kwargs,
         )
+        if not is_filled and not torch.compiler.is_compiling():
+            self.note_media(getattr(decoded, CACHE_NAME), whole, named, media_index)
         return MirasolModelOutput(
             **decoded,
             media_hidden_states=media.media_hidden_states,
             media_attention_mask=media.media_attention_mask,
             combined_features=media.combined_features,
         )
+
+    def note_media(
+        self, cache: Cache | None, seen: MirasolMediaOutput, given: dict[str, Any], index: torch.Tensor | None
+    ) -> None:
+        """Lets a cache that has been filled know what from.
+
+        Args:
+            cache: that of the text.
+            seen: what each row attends to.
+            given: media among the arguments of `forward`.
+            index: the clip of each row.
+        """
+        if cache is None or seen.media_hidden_states is None or not has_media(cache):
+            return
+        raw = numbers_of_raw(given) if given["media_hidden_states"] is None else None
+        raw = raw if raw is None or index is None else raw[index]
+        note_source(cache, number_of(seen.media_hidden_states, seen.media_attention_mask), raw)
 
     def run_without_media(
         self, media: MirasolMediaOutput, text: torch.Tensor, cache: Cache | None

@@ -9,11 +9,14 @@ caches here are those of the library and carry the media besides.
 Shape legend: B batch, N media features (K·m), H key-value heads.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache, EncoderDecoderCache, QuantizedCache, StaticCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from .media_identity_mirasol import change_source, forget_source, set_source, source_of
 
 # How Transformers names the cache in arguments and outputs: "past_key_values" before 5.24, "cache" since.
 CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -46,9 +49,19 @@ class MirasolMediaKeyValues:
     def reset(self) -> None:
         """Forgets text and media."""
         super().reset()  # type: ignore[misc]
+        self.forget_media()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Removes the last `-tokens_to_remove` tokens, none if it is 0; with the first token the media go too."""
+        super().crop(tokens_to_remove)  # type: ignore[misc]
+        if tokens_to_remove and not int(self.get_seq_length()):  # type: ignore[attr-defined]
+            self.forget_media()
+
+    def forget_media(self) -> None:
+        """Makes room for others."""
         self.cross_attention_cache.reset()
-        self.is_updated = {}
-        self.media_attention_mask = None
+        self.make_room_for_media(self.cross_attention_cache)
+        forget_source(self)  # type: ignore[arg-type]
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Takes the rows of the beams that go on."""
@@ -65,13 +78,22 @@ class MirasolMediaKeyValues:
         super().batch_select_indices(indices)  # type: ignore[misc]
         self._change_media(lambda tensor: tensor[indices])
 
-    def _change_media(self, change: Any) -> None:
-        for index, is_filled in self.is_updated.items():
-            if is_filled:
-                layer = self.cross_attention_cache.layers[index]
-                layer.keys, layer.values = change(layer.keys), change(layer.values)
+    def _change_media(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        for layer in self._layers_to_change():
+            layer.keys, layer.values = change(layer.keys), change(layer.values)
         if self.media_attention_mask is not None:
             self.media_attention_mask = change(self.media_attention_mask)
+        change_source(self, change)  # type: ignore[arg-type]
+
+    def _layers_to_change(self) -> list[Any]:
+        return [self.cross_attention_cache.layers[index] for index, is_filled in self.is_updated.items() if is_filled]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "media_source": source_of(self)}  # type: ignore[arg-type]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        set_source(self, state.pop("media_source"))  # type: ignore[arg-type]
+        self.__dict__.update(state)
 
 
 class MirasolDynamicCache(MirasolMediaKeyValues, DynamicCache):
@@ -90,8 +112,16 @@ class MirasolQuantizedCache(MirasolMediaKeyValues, QuantizedCache):
     """Keeps the text quantised, and the media, which no step adds to, as they are; made by `keep_media`."""
 
 
+class MirasolEncoderDecoderCache(MirasolMediaKeyValues, EncoderDecoderCache):
+    """The library's pair of caches, which knows what a decoder-only model must of its media; made by `keep_media`."""
+
+    def _layers_to_change(self) -> list[Any]:
+        return []  # the pair has changed both of its caches itself
+
+
 _WITH_MEDIA: dict[type, type] = {
     DynamicCache: MirasolDynamicCache,
+    EncoderDecoderCache: MirasolEncoderDecoderCache,
     StaticCache: MirasolStaticCache,
     QuantizedCache: MirasolQuantizedCache,
 }
@@ -111,7 +141,9 @@ def keep_media(cache: Cache, config: Any, num_features: int) -> None:
     if has_media(cache):
         return
     cache.__class__ = _WITH_MEDIA.get(type(cache), type(cache))
-    if isinstance(cache, MirasolMediaKeyValues):
+    if isinstance(cache, MirasolEncoderDecoderCache):
+        cache.make_room_for_media(cache.cross_attention_cache)
+    elif isinstance(cache, MirasolMediaKeyValues):
         static = isinstance(cache, StaticCache)
         room = StaticCache(config=config, max_cache_len=num_features) if static else DynamicCache(config=config)
         cache.make_room_for_media(room)
