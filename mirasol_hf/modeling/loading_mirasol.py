@@ -54,8 +54,9 @@ class MirasolCheckpointMixin:
         source = pretrained_model_name_or_path
         if kwargs.setdefault("use_safetensors", True) is False:
             raise ValueError("use_safetensors=False asks for a pickle; weights are read from safetensors files alone")
-        check_json(source, kwargs)
-        check_index(source, kwargs)
+        if source is not None:  # else the caller gives the weights
+            check_json(source, kwargs)
+            check_index(source, kwargs)
         try:
             loaded = super().from_pretrained(  # type: ignore[misc]
                 source, *model_args, output_loading_info=True, **kwargs
