@@ -39,6 +39,9 @@ class FramesClip:
 
     has_video = True
     has_audio = False
+    # The processor hands clips to its parts, which ask this instead of the class: from a folder with code of its own
+    # the library loads the files of each anew, and the classes of one are not those of the other.
+    in_memory = True
 
     def __init__(self, frames: Any, times: FloatArray, end: float, channels_first: bool | None = None) -> None:
         self.frames = frames

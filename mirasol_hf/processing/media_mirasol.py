@@ -69,6 +69,7 @@ class MediaFile:
     """
 
     begin = 0.0
+    in_memory = False
 
     def __init__(
         self, source: MediaInput, limits: MediaLimits | None = None, progress: Progress | None = None

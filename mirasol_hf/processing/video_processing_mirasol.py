@@ -151,13 +151,14 @@ class MirasolVideoProcessor(ProcessorPartMixin, VideoProcessorMixin):
         """
         one_thread_after_fork()
         height, width = self._height_width(kwargs)
-        if isinstance(clip, FramesClip):
-            found = clip.read_pictures(plan, height, width, bool(self._option("do_resize", kwargs)))
+        source: Any = clip
+        if source.in_memory:
+            found = source.read_pictures(plan, height, width, bool(self._option("do_resize", kwargs)))
             if found is None:
                 return None
             frames, times, present = found
         else:
-            read = clip.read_pictures(plan, height, width)
+            read = source.read_pictures(plan, height, width)
             if read is None:
                 return None
             frames, times, present = torch.from_numpy(read[0]), read[1], read[2]

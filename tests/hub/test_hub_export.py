@@ -47,9 +47,12 @@ SCORES = {
 ELSEWHERE = """
 import json, sys
 sys.modules["mirasol_hf"] = None
+from PIL import Image
 from transformers import AutoModelForMultimodalLM, AutoProcessor, pipeline
 name, clip, question = sys.argv[1:]
 pipe = pipeline(model=name, trust_remote_code=True, device="cpu")
+assert pipe([Image.new("RGB", (48, 48))] * 3, question, max_new_tokens=1)
+assert len(list(pipe.processor.iter_chunks(clip, chunk_seconds=2.0, end=4.0))) == 2
 names = [type(auto.from_pretrained(name, trust_remote_code=True)).__name__
          for auto in (AutoModelForMultimodalLM, AutoProcessor)]
 print(json.dumps({"names": names, "found": pipe(clip, question, max_new_tokens=4)}))

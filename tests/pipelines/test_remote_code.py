@@ -16,9 +16,11 @@ QUESTION = "What colour is the square?"
 ELSEWHERE = """
 import json, sys
 sys.modules["mirasol_hf"] = None
+from PIL import Image
 from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor, pipeline
 folder, clip, question = sys.argv[1:]
 pipe = pipeline(model=folder, trust_remote_code=True, device="cpu")
+assert pipe([Image.new("RGB", (48, 48))] * 3, question, max_new_tokens=1)  # pictures in memory, as well as files
 names = [type(auto.from_pretrained(folder, trust_remote_code=True)).__name__
          for auto in (AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor)]
 print(json.dumps({"task": pipe.task, "names": names, "found": pipe(clip, question, max_new_tokens=4)}))
