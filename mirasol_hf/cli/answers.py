@@ -3,6 +3,9 @@
 import sys
 from typing import Any
 
+# the least probability that is not printed as 0.00
+_LEAST = 0.005
+
 
 def answer_rows(questions: list[str], answers: list[list[dict[str, Any]]], top_k: int) -> list[dict[str, Any]]:
     """One row per question for JSON; with `candidates` where more than one answer was asked for."""
@@ -19,11 +22,14 @@ def without_unfamiliar(told: list[list[dict[str, Any]]]) -> tuple[list[list[dict
 
 
 def print_answers(questions: list[str], answers: list[list[dict[str, Any]]]) -> None:
-    """Answers with their scores, under their questions where there are several."""
+    """Answers with their scores, under their questions where there are several.
+
+    After the best, only those are printed whose probability does not round to 0.00.
+    """
     for question, found in zip(questions, answers):
         if len(questions) > 1:
             print(question)
-        for entry in found:
+        for entry in [found[0], *(entry for entry in found[1:] if entry["score"] >= _LEAST)]:
             print(f"{entry['answer']}  ({entry['score']:.2f})")
 
 

@@ -11,6 +11,11 @@ from mirasol_hf.cli.progress import progress_bar
 from mirasol_hf.strict_json import dumps
 
 BENCHMARKS = ("avscenes",)
+_MEASURES = {
+    "exact_match": "exact match",
+    "normalized_match": "normalised match",
+    "majority_rate": "best fixed answer",
+}
 
 
 def evaluate(
@@ -44,18 +49,30 @@ def evaluate(
 
 
 def _print_table(result: dict[str, Any]) -> None:
+    """Scores by family, and of the context questions by the names in their context."""
     from rich.table import Table
 
-    from mirasol_hf.cli.console import table_console
+    from mirasol_hf.cli.console import shown, table_console
 
-    table = Table("measure", "value")
-    for key, value in _flat(result):
-        table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
-    table_console().print(table)
+    title = f"{result['benchmark']} {result['split']}"
+    if result["ablate"] is not None:
+        title += f", {result['ablate']} taken away"
+    table = Table("questions", "n", *_MEASURES.values(), title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, scores in result["families"].items():
+        table.add_row(name, *_cells(scores))
+    table.add_section()
+    table.add_row("all", *_cells(result))
+    if result["names_in_context"]:
+        table.add_section()
+        for count, scores in result["names_in_context"].items():
+            table.add_row(f"context with {count} name{'s' if count != '1' else ''}", *_cells(scores))
+    console = table_console()
+    console.print(table)
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    console.print(f"model {shown(result['model'] or None)}; {versions}; {result['date']}")
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return rows
+def _cells(scores: dict[str, Any]) -> list[str]:
+    return [str(scores["n"]), *(f"{scores[name]:.1%}" for name in _MEASURES)]

@@ -40,15 +40,15 @@ def probe(
 def _print_table(file: str, found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from mirasol_hf.cli.console import table_console
+    from mirasol_hf.cli.console import shown, table_console
 
     table = Table("property", "value")
     for key, value in found.items():
         if isinstance(value, dict):
             for inner, entry in value.items():
-                table.add_row(f"{key}.{inner}", str(entry))
+                table.add_row(f"{key}.{inner}", shown(entry))
         else:
-            table.add_row(key, str(value))
+            table.add_row(key, shown(value))
     console = table_console()
     console.print(file)
     console.print(table)

@@ -238,7 +238,8 @@ class MirasolCombinerConfig(MirasolStrictConfig):
     Args:
         type: `"transformer"`, or `"ttm"` for a Token Turing Machine.
         context: `"chunk"` sees the tokens of one chunk, `"causal"` those of earlier chunks too (paper, Eq. 2).
-        context_chunks: with `context="causal"`, how many chunks are seen, the present one included; `None` for all.
+        context_chunks: with `context="causal"`, how many chunks are seen, the present one and
+            absent ones included; `None` for all.
         num_output_tokens: m, joint features per chunk (paper: 32).
         output_tokens: `"learned"` appends m learned tokens and keeps their outputs, which keeps m meaningful when a
             modality is missing; `"last"` keeps the last m outputs of the media tokens, the paper's letter.
@@ -334,7 +335,7 @@ class MirasolTimeConfig(MirasolStrictConfig):
     """Autoregressive time model over the Combiner features, block-causal by chunk.
 
     Args:
-        attention_window: how many chunks a chunk sees, itself included; `None` for all earlier chunks.
+        attention_window: how many chunks a chunk sees, itself and absent ones included; `None` for all earlier chunks.
         mask_ratio: share of Combiner features replaced by a learned mask token, in training only (the paper masks at
             random while predicting latents; its rate is not known).
     """
@@ -381,8 +382,8 @@ class MirasolTextConfig(MirasolStrictConfig):
         cross_attention_every: every n-th layer attends to the media, counted from the last layer backwards.
         cross_attention_gate: a tanh gate that starts at zero on each cross-attention, for decoders that come
             pretrained on text alone.
-        media_window: how many of a clip's latest chunks the text attends to; `None` for all. With a bound, what a
-            stream must keep for the text stops growing.
+        media_window: how many of a clip's latest chunks the text attends to, absent ones not counted; `None` for all.
+            With a bound, what a stream must keep for the text stops growing.
         rope_parameters: rotary positions in the library's form: `rope_type` (`"default"`, or a scaling such as
             `"linear"`, `"dynamic"`, `"yarn"`, `"llama3"`), `rope_theta`, and `partial_rotary_factor`, the share of
             each head's channels that is rotated.

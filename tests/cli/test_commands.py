@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 
 import mirasol_hf
 from mirasol_hf.cli import one_line
+from mirasol_hf.cli.answers import print_answers
 from mirasol_hf.cli.app import app
+from mirasol_hf.cli.console import shown
 
 COMMANDS = ("ask", "probe", "info", "demo", "web", "train", "eval", "bench")
 
@@ -54,6 +56,19 @@ def test_probe(mirasol, scene_clip):
     assert scene_clip.name in as_table.out.replace("\n", "")
 
 
+def test_tables_show_values_as_people_read_them():
+    values = (24.999999999999996, 29.97002997, 0.0, None, [], ["a", 2.50000000001], 16000, "aac")
+    assert [shown(value) for value in values] == ["25", "29.97", "0", "none", "none", "a; 2.5", "16000", "aac"]
+
+
+def test_answers_of_no_probability_are_not_printed(capsys):
+    found = [{"answer": "red", "score": 0.004}, {"answer": "blue", "score": 0.0049}, {"answer": "x", "score": 1e-9}]
+    print_answers(["?"], [found])
+    assert capsys.readouterr().out == "red  (0.00)\n"
+    print_answers(["?"], [[{"answer": "red", "score": 0.9}, {"answer": "blue", "score": 0.06}, *found[1:]]])
+    assert capsys.readouterr().out == "red  (0.90)\nblue  (0.06)\n"
+
+
 def test_probe_missing_file(refused):
     assert "absent.mp4" in refused("probe", "absent.mp4", "--json")
 
@@ -94,7 +109,9 @@ def test_eval_prints_json(mirasol, random_folder):
 def test_eval_prints_a_table(mirasol, random_folder):
     ran = mirasol("eval", "avscenes", "--limit", "2", "--model", random_folder)
     assert ran.code == 0
-    assert "exact_match" in ran.out
+    rows = [line.split("│")[1:3] for line in ran.out.splitlines() if line.startswith("│")]
+    assert [(name.strip(), n.strip()) for name, n in rows] == [("seen", "1"), ("heard", "1"), ("all", "2")]
+    assert len(ran.out.splitlines()) < 14
 
 
 def test_train_unknown_recipe(refused, tmp_path):

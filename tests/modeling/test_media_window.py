@@ -103,3 +103,24 @@ def test_without_a_window_all_is_kept(media: Media) -> None:
     assert features.joined()["media_hidden_states"].shape == (1, 4 * FEATURES, 24)
     features.reset()
     assert features.num_features == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("section", "window"), [("combiner_config", "context_chunks"), ("time_config", "attention_window")]
+)
+def test_absent_chunks_count_for_what_looks_back_in_time(media: Media, section: str, window: str) -> None:
+    """Of chunks 0, (1) and 2 the last sees the first through a window of 3, and not through one of 2."""
+    batch = media(1, 3)
+    for name in ("video_mask", "audio_mask"):
+        batch[name][0, 1] = 0
+    other = {name: value.clone() for name, value in batch.items()}
+    for name in ("pixel_values_videos", "input_features"):
+        other[name][0, 0] += 1.0
+    for size, sees in ((3, True), (2, False)):
+        sections: dict[str, Any] = {"combiner_config": {"context": "causal", "context_chunks": 1}}
+        sections["time_config"] = {"attention_window": 1}
+        sections[section] = {**sections[section], window: size}
+        model = build(**sections)
+        last, changed = (model.encode_media(**one).media_hidden_states[0, -FEATURES:] for one in (batch, other))
+        assert ((last - changed).abs().max() > 1e-5) == sees

@@ -78,3 +78,15 @@ def test_saved_and_loaded_alike(tokenizer: PreTrainedTokenizerFast, tmp_path) ->
 def test_too_small_vocabulary() -> None:
     with pytest.raises(ValueError, match=r"vocab_size=100 is too small.*259"):
         train_tokenizer(CORPUS, vocab_size=100)
+
+
+def test_what_the_pages_say_of_letters_and_control_tokens() -> None:
+    from mirasol_hf import EMBEDDED_MODEL, MirasolProcessor
+
+    asked = "Is <eos> RED?"
+    plain = MirasolProcessor.from_pretrained(EMBEDDED_MODEL).tokenizer
+    careful = MirasolProcessor.from_pretrained(EMBEDDED_MODEL, split_special_tokens=True).tokenizer
+    assert plain(asked)["input_ids"] == plain(asked.lower())["input_ids"]
+    assert plain.eos_token_id in plain(asked)["input_ids"]
+    assert plain.eos_token_id not in careful(asked)["input_ids"]
+    assert careful.decode(careful(asked)["input_ids"]).removeprefix("<bos>") == asked.lower()
