@@ -260,3 +260,32 @@ def _rgb_tensor(picture: Any, channels_first: bool | None) -> torch.Tensor:
             f"[{low:g}, {high:g}]"
         )
     return tensor.float() * 255.0 if tensor.is_floating_point() else tensor.to(torch.uint8)
+
+
+def pair_clips(videos: Any, audio: Any, with_text: bool) -> list[tuple[Any, Any]]:
+    """Video and sound of each clip; None where it lacks one. Beside a text it may lack both; none if all do."""
+    seen = split_videos(_one_each(videos, "video")) if videos is not None else []
+    heard = split_audio(_one_each(audio, "sound")) if audio is not None else []
+    if seen and heard and len(seen) != len(heard):
+        raise ValueError(f"videos has {len(seen)} clips and audio has {len(heard)}; give one sound per clip")
+    seen, heard = seen or [None] * len(heard), heard or [None] * len(seen)
+    pairs = list(zip(seen, heard, strict=True))
+    for i, (video, sound) in enumerate(pairs):
+        if video is None and sound is None and not with_text:
+            raise ValueError(f"clip {i} has neither video nor audio")
+    return pairs if any(video is not None or sound is not None for video, sound in pairs) else []
+
+
+def _one_each(media: Any, kind: str) -> Any:
+    """Flattens the library's lists of media per conversation, `[[a], []]`, to one or None for each text."""
+    is_nested = isinstance(media, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in media)
+    if not is_nested or any(len(row) > 1 and _is_clip(row) for row in media):
+        return media
+    if any(len(row) > 1 for row in media):
+        raise ValueError(f"a text is about one {kind}; got {[len(row) for row in media]} for the texts")
+    return [row[0] if row else None for row in media]
+
+
+def _is_clip(row: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether a list is itself a clip: pictures, or the samples of a sound."""
+    return not isinstance(row[0], (str, bytes, list, tuple)) and getattr(row[0], "ndim", 0) != 4

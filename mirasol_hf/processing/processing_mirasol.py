@@ -19,7 +19,7 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpa
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .chunk_plan_mirasol import ChunkPlan
-from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, split_audio, split_videos
+from .clips_mirasol import PICTURE_SECONDS, Clip, FramesClip, open_audio, open_video, pair_clips
 from .fitting_parts_mirasol import check_tokenizer, fitting_parts
 from .forked_mirasol import one_thread_after_fork
 from .keywords_mirasol import LOADING_KEYWORDS, refuse_unknown, tokenizer_keywords
@@ -41,7 +41,7 @@ class MirasolProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[cal
 
     Attributes:
         videos_kwargs: those of [`MirasolVideoProcessor`].
-        load_audio_from_video: whether the sound of a video file is read too (default True).
+        load_audio_from_video: whether the sound of a video file is read too (default: the processor's `reads_sound`).
     """
 
     videos_kwargs: MirasolVideoProcessorKwargs
@@ -91,7 +91,7 @@ class MirasolProcessor(ProcessorMixin):
         tokenizer: any tokenizer of the library.
         chat_template: optional Jinja template.
         prompt_template: how question and context become the prompt; the answer follows it directly.
-        load_audio_from_video: whether a call reads the sound of a video file unless it says otherwise.
+        reads_sound: whether the sound of video files is read where `load_audio_from_video` does not say it.
 
     Example:
 
@@ -110,7 +110,7 @@ class MirasolProcessor(ProcessorMixin):
         tokenizer: Any = None,
         chat_template: str | None = None,
         prompt_template: str = "{context} {question}\n",
-        load_audio_from_video: bool = True,
+        reads_sound: bool = True,
     ) -> None:
         parts = {"video_processor": video_processor, "feature_extractor": feature_extractor, "tokenizer": tokenizer}
         missing = [name for name, part in parts.items() if part is None]
@@ -122,8 +122,13 @@ class MirasolProcessor(ProcessorMixin):
         if "{question}" not in prompt_template:
             raise ValueError(f"prompt_template must contain {{question}}, got {prompt_template!r}")
         self.prompt_template = prompt_template
-        self.load_audio_from_video = load_audio_from_video
+        self.reads_sound = reads_sound
         super().__init__(video_processor, feature_extractor, tokenizer, chat_template=chat_template)
+
+    @property
+    def load_audio_from_video(self) -> bool:
+        """What the library takes for a call that does not say it."""
+        return self.reads_sound
 
     @classmethod
     def for_config(cls, config: Any, tokenizer: Any, num_chunks: int = 16, **options: Any) -> "MirasolProcessor":
@@ -149,7 +154,7 @@ class MirasolProcessor(ProcessorMixin):
         check_tokenizer(tokenizer, config.text_config)
         own = {name: options.pop(name) for name in inspect.signature(cls).parameters if name in options}
         pictures, sound = fitting_parts(config, {"num_chunks": num_chunks, **options})
-        return cls(pictures, sound, tokenizer, **{"load_audio_from_video": config.audio_config is not None, **own})
+        return cls(pictures, sound, tokenizer, **{"reads_sound": config.audio_config is not None, **own})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -275,7 +280,7 @@ class MirasolProcessor(ProcessorMixin):
         data: dict[str, Any] = {}
         if text is not None:
             data.update(self._encode_text(text, context, merged["text_kwargs"]))
-        pairs = _pair_clips(videos, audio, text is not None) if videos is not None or audio is not None else []
+        pairs = pair_clips(videos, audio, text is not None) if videos is not None or audio is not None else []
         if pairs:
             request = _Request(
                 merged["videos_kwargs"],
@@ -529,35 +534,6 @@ def _with_empty_rows(rows: list[_Row | None]) -> list[_Row]:
     plan, mask = ChunkPlan(np.zeros((0, 2)), np.zeros((0, frames))), torch.zeros(0, dtype=torch.int64)
     empty = _Row(plan, None, mask, torch.from_numpy(plan.frame_times), None, mask)
     return [empty if row is None else row for row in rows]
-
-
-def _pair_clips(videos: Any, audio: Any, with_text: bool) -> list[tuple[Any, Any]]:
-    """Video and sound of each clip; None where it lacks one. Beside a text it may lack both; none if all do."""
-    seen = split_videos(_one_each(videos, "video")) if videos is not None else []
-    heard = split_audio(_one_each(audio, "sound")) if audio is not None else []
-    if seen and heard and len(seen) != len(heard):
-        raise ValueError(f"videos has {len(seen)} clips and audio has {len(heard)}; give one sound per clip")
-    seen, heard = seen or [None] * len(heard), heard or [None] * len(seen)
-    pairs = list(zip(seen, heard, strict=True))
-    for i, (video, sound) in enumerate(pairs):
-        if video is None and sound is None and not with_text:
-            raise ValueError(f"clip {i} has neither video nor audio")
-    return pairs if any(video is not None or sound is not None for video, sound in pairs) else []
-
-
-def _one_each(media: Any, kind: str) -> Any:
-    """Flattens the library's lists of media per conversation, `[[a], []]`, to one or None for each text."""
-    is_nested = isinstance(media, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in media)
-    if not is_nested or any(len(row) > 1 and _is_clip(row) for row in media):
-        return media
-    if any(len(row) > 1 for row in media):
-        raise ValueError(f"a text is about one {kind}; got {[len(row) for row in media]} for the texts")
-    return [row[0] if row else None for row in media]
-
-
-def _is_clip(row: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether a list is itself a clip: pictures, or the samples of a sound."""
-    return not isinstance(row[0], (str, bytes, list, tuple)) and getattr(row[0], "ndim", 0) != 4
 
 
 def _span(pictures: Clip | None, heard: Clip | None) -> tuple[float, float]:

@@ -43,6 +43,7 @@ def test_from_a_preset_to_an_answer(preset: str, sound: bool, tmp_path: Any) -> 
     processor = AutoProcessor.from_pretrained(tmp_path)
     torch.manual_seed(0)
     model = MirasolForConditionalGeneration(config).eval()
+    assert processor.reads_sound == sound
     inputs = processor(text="What is heard?", videos=mirasol_hf.SAMPLE_CLIP, return_tensors="pt")
     assert ("input_features" in inputs) == sound
     assert next(processor.iter_chunks(mirasol_hf.SAMPLE_CLIP)).keys() >= {"pixel_values_videos"}
@@ -75,7 +76,7 @@ def test_options_of_every_part() -> None:
     processor = MirasolProcessor.for_config(
         config, trained(config), prompt_template="{question} ", image_mean=[0.1, 0.2, 0.3], db_offset=30.0
     )
-    assert processor.prompt_template == "{question} " and processor.load_audio_from_video
+    assert processor.prompt_template == "{question} " and processor.reads_sound
     assert list(processor.video_processor.image_mean) == [0.1, 0.2, 0.3]
     assert processor.feature_extractor.db_offset == 30.0 and processor.feature_extractor.num_mel_bins == 64
     with pytest.raises(TypeError, match="db_ofset"):
