@@ -125,12 +125,13 @@ def find_file(source: Any, name: str, options: dict[str, Any]) -> str | None:
 
 def no_safetensors(source: Any, error: Exception) -> Exception:
     """The error for a checkpoint whose weights cannot be found: its own one where they are there as a pickle."""
-    found = [name for name in PICKLED if os.path.isfile(os.path.join(source, name))]
-    if not found:
+    found = [] if source is None else [name for name in PICKLED if os.path.isfile(os.path.join(source, name))]
+    if not found and "use_safetensors" not in str(error):  # which the library advises to leave out, for a repository
         return error
+    what = f"{os.path.join(source, found[0])} is a pickle" if found else f"{source} holds no safetensors file"
     return ValueError(
-        f"{os.path.join(source, found[0])} is a pickle, which may run code: weights are read from {SAFE_WEIGHTS_NAME} "
-        f"or {ADAPTER_WEIGHTS} alone. docs/hub.md says how to convert files that you trust"
+        f"{what}: weights are read from {SAFE_WEIGHTS_NAME} or {ADAPTER_WEIGHTS} alone, since a pickle may run code. "
+        f"docs/hub.md says how to convert files that you trust"
     )
 
 

@@ -29,7 +29,7 @@ _BOUNDS = {
     "width": (1, 4096),
     "num_frames": (1, 1024),
     "num_chunks": (1, 4096),
-    "rescale_factor": (1e-6, 1e6),
+    "rescale_factor": (-1e6, 1e6),
     "image_mean": (-1e6, 1e6),
     "image_std": (1e-6, 1e6),
 }
@@ -103,6 +103,8 @@ class MirasolVideoProcessor(ProcessorPartMixin, VideoProcessorMixin):
                 f"{type(self).__name__}: size, num_frames={self.num_frames} and num_chunks={self.num_chunks} make "
                 f"{count} values of a clip; expected at most {_MOST_VALUES}"
             )
+        if self.rescale_factor == 0:
+            raise ValueError(f"{type(self).__name__}: rescale_factor=0 makes all pictures black; expected 1/255 or so")
         for name in ("do_resize", "do_rescale", "do_normalize", "do_sample_frames"):
             if not isinstance(getattr(self, name), (bool, type(None))):
                 raise ValueError(

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
+from mirasol_hf.modeling.checkpoint_files_mirasol import no_safetensors
 from mirasol_hf.strict_json import dumps
 
 MANIFEST = "checkpoint_manifest.json"
@@ -49,10 +50,14 @@ def check_checkpoint(folder: Path, run: Mapping[str, Any], needed: Sequence[str]
     Raises:
         FileNotFoundError: there is no such folder.
         DamagedCheckpoint: a file is missing or damaged.
-        ValueError: the settings of the run differ.
+        ValueError: the settings of the run differ, or its weights are a pickle.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no checkpoint {folder}")
+    if not any(folder.glob("*.safetensors")):  # the library's Trainer would read a pickle instead
+        refusal = no_safetensors(folder, FileNotFoundError())
+        if isinstance(refusal, ValueError):
+            raise refusal
     damage = find_damage(folder, needed)
     if damage is not None:
         raise DamagedCheckpoint(f"{folder}/{damage}; {_way_back(folder, needed)}")

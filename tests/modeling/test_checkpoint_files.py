@@ -172,3 +172,9 @@ def test_a_model_much_larger_than_its_weights_is_not_allocated(tmp_path: Path) -
 def test_products_of_sizes_are_bounded(section: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"{section}.*expected at most"):
         small_config(**{section: fields})
+
+
+def test_weights_of_the_caller_need_no_folder() -> None:
+    model = build()
+    again = MirasolForConditionalGeneration.from_pretrained(None, config=model.config, state_dict=model.state_dict())
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from mirasol_hf.training.checkpoint_manifest import MANIFEST, DamagedCheckpoint, check_checkpoint
 from mirasol_hf.training.full_disk import told_when_full
@@ -77,6 +78,15 @@ def test_without_manifest_the_files_tell(run: Path) -> None:
                 continue
             with pytest.raises(DamagedCheckpoint, match=re.escape(f"checkpoint-2/{name} ")):
                 check_checkpoint(newest, {}, NEEDED)
+
+
+def test_pickled_weights_are_refused(run: Path) -> None:
+    newest = run / "checkpoint-2"
+    (newest / MANIFEST).unlink()
+    torch.save(load_file(newest / "model.safetensors"), newest / "pytorch_model.bin")
+    (newest / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-2/pytorch_model\.bin is a pickle"):
+        build(run).train(resume_from_checkpoint=str(newest))
 
 
 def test_one_changed_byte_of_the_optimizer(run: Path) -> None:
