@@ -42,9 +42,14 @@ def answer_stream(
     for name, value in (("--every", every), ("--chunk-seconds", chunk_seconds)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} {value} must be a positive number of seconds")
+    from mirasol_hf.pipelines.video_question_answering_mirasol import check_top_k
+
     pipe = load_pipeline(model)
     told = {"video": video, "context": context, "model": str(model_folder(model))}
     told["trained_on"] = pipe.model.config.trained_on
+    # What cannot be asked is told before anything is read.
+    check_top_k(top_k)
+    pipe.preprocess({"video": None, "question": list(questions), "context": context})
     stream = _EncodedStream(pipe)
 
     def answer(final: bool) -> None:
@@ -54,20 +59,24 @@ def answer_stream(
             row = {**told, "seconds": stream.seconds, "chunks": stream.num_chunks, "final": final}
             print(json.dumps({**row, "unfamiliar": stream.unfamiliar(), "answers": rows}))
         else:
-            print(f"[{stream.seconds:.1f} s]")
+            print(f"[{stream.seconds:.2f} s]")
             print_answers(questions, answers)
-            if final:
-                print_limits(media_name(video), pipe.trained_on(), stream.unfamiliar())
         # Whoever reads this waits for it.
         sys.stdout.flush()
 
-    due = every
-    for chunk in pipe.processor.iter_chunks(media_source(video), chunk_seconds=chunk_seconds):
-        stream.add(chunk)
+    due, answered = every, 0
+    chunks = pipe.processor.iter_chunks(media_source(video), chunk_seconds=chunk_seconds)
+    for chunk in chunks:
+        stream.add(chunk, chunks.seconds)
         if every is not None and due is not None and stream.seconds >= due - 1e-6:
             answer(final=False)
+            answered = stream.num_chunks
             due = every * (math.floor(stream.seconds / every + 1e-6) + 1)
-    answer(final=True)
+    # As text, what was the answer about everything is not said again; a line of JSON says that it was.
+    if json_output or stream.num_chunks > answered:
+        answer(final=True)
+    if not json_output:
+        print_limits(media_name(video), pipe.trained_on(), stream.unfamiliar())
 
 
 class _EncodedStream:
@@ -91,12 +100,13 @@ class _EncodedStream:
         """Chunks so far."""
         return self.cache.num_chunks
 
-    def add(self, chunk: Any) -> None:
-        """Encode the next chunk."""
+    def add(self, chunk: Any, seconds: float) -> None:
+        """Encode the next chunk, with which so many seconds have come."""
         import torch
 
         chunk = dict(chunk)
-        self.seconds = float(chunk.pop("chunk_seconds")[0, -1, 1])
+        self.seconds = seconds
+        chunk.pop("chunk_seconds")
         for name, value in self.pipe.processor.media_traits(chunk).items():
             total, count = self._traits.get(name, (0.0, 0))
             self._traits[name] = (total + value, count + 1)

@@ -24,6 +24,9 @@ logger = logging.get_logger(__name__)
 _MEDIA_TENSORS = ("pixel_values_videos", "video_mask", "input_features", "audio_mask")
 _ENCODED_TENSORS = ("media_hidden_states", "media_attention_mask")
 _Drawn: TypeAlias = tuple[str, float, tuple[int, ...]]  # a generated text, its probability, its tokens
+_MOST_ANSWERS = 100
+# Characters that one entry of a vocabulary stands for at most; the longest of common ones are runs of 128 blanks.
+_LONGEST_TOKEN = 128
 # What the processor and `generate` call otherwise than the pipeline.
 _OTHER_NAMES = {"videos": "video", "text": "question", "num_return_sequences": "top_k"}
 _ITEM_KEYS = ("video", "question", "context", "use_audio", "use_video")
@@ -81,7 +84,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             question: the question; a list with one video asks them all and encodes the video once; a list or column
                 with a list of videos gives each video its own (which may be a list again).
             context: text that the question may refer to; one for all, or a list parallel to `question`.
-            top_k (`int`, defaults to 1): how many different answers at most, best first; more than one uses beams.
+            top_k (`int`, defaults to 1): how many different answers at most, best first; more than one uses beams. At
+                most 100, since memory grows with it, and what comes after has a probability below 0.01.
             max_new_tokens, num_beams, do_sample, temperature …: any option of `generate` but `top_k`, which is here
                 the number of answers; `generate_kwargs={"top_k": …}` is that of `generate`.
             generate_kwargs (`dict`): options of `generate` as a dict.
@@ -150,8 +154,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if direct or generate_kwargs is not None:
             forward["generate_kwargs"] = {**(generate_kwargs or {}), **direct}
         if top_k is not None:
-            if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-                raise ValueError(f"top_k={top_k!r} must be an integer of at least 1")
+            check_top_k(top_k)
             forward["top_k"] = top_k
         _refuse_unknown(kwargs, self._item_keys() | self._generation_options() | {"generate_kwargs"})
         postprocess = {"return_unfamiliar": True} if return_unfamiliar else {}
@@ -216,10 +219,15 @@ class VideoQuestionAnsweringPipeline(Pipeline):
     def _check_lengths(self, questions: list[str], prompts: list[str]) -> None:
         """Raises ValueError for a prompt that leaves the answer no position; before any media are read."""
         positions = self.model.config.get_text_config(decoder=True).max_position_embeddings
-        for question, tokens in zip(questions, self.processor.tokenizer(prompts)["input_ids"]):
-            if len(tokens) >= positions:
+        sizes = [(len(prompt), "characters") for prompt in prompts]
+        most = positions * _LONGEST_TOKEN
+        if max(sizes)[0] <= most:  # else nothing is tokenized: megabytes of text would take seconds and gigabytes
+            sizes = [(len(tokens), "tokens") for tokens in self.processor.tokenizer(prompts)["input_ids"]]
+            most = positions - 1
+        for question, (size, unit) in zip(questions, sizes):
+            if size > most:
                 raise ValueError(
-                    f"question {_shortened(question)} is too long: with its context it has {len(tokens)} tokens, but "
+                    f"question {_shortened(question)} is too long: with its context it has {size} {unit}, but "
                     f"the decoder has {positions} positions and the answer needs some of them"
                 )
 
@@ -479,6 +487,12 @@ def _padded(media: dict[str, torch.Tensor], name: str, chunks: int, items: list[
         return like.new_zeros(1, chunks, *like.shape[2:])
     missing = chunks - tensor.shape[1]
     return torch.cat([tensor, tensor.new_zeros(1, missing, *tensor.shape[2:])], dim=1) if missing else tensor
+
+
+def check_top_k(top_k: Any) -> None:
+    """Raises ValueError for a number of answers that is none, or that no memory is worth."""
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MOST_ANSWERS:
+        raise ValueError(f"top_k={top_k!r} must be an integer from 1 to {_MOST_ANSWERS}")
 
 
 def _beam_options(top_k: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class MediaLimits:
     max_boxes: int = 1_000_000
     max_box_depth: int = 16
     max_empty_bytes: int = 2**25
-    max_stream_bytes: int = 2**30
+    max_stream_bytes: int = 2**28
     max_header_bytes: int = 2**26
     max_skew: float = 10.0
     max_idle_chunks: int = 3600

@@ -6,7 +6,6 @@ Legend: B batch, K chunks, F frames per chunk, C, H, W image, S steps per chunk,
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,7 @@ from .media_source_mirasol import MediaInput
 from .media_traits_mirasol import media_traits
 from .saved_options_mirasol import naming_file
 from .saving_mirasol import save_whole
-from .stream_chunks_mirasol import iter_media_chunks
+from .stream_chunks_mirasol import MediaChunks, iter_media_chunks
 from .video_processing_mirasol import MirasolVideoProcessorKwargs, frame_rates, pad_chunks
 
 _UNLIMITED = 1_000_000_000
@@ -205,12 +204,14 @@ class MirasolProcessor(ProcessorMixin):
             context: what the reader is told beforehand (title, description); None leaves it and its space out.
 
         Raises:
-            ValueError: if the question is not text, or empty.
+            ValueError: if the question is not text, or empty, or question or context is no valid Unicode.
         """
         if not isinstance(question, str):
             raise ValueError(f"text must be a question as a string, got {type(question).__name__}")
         if not question.strip():
             raise ValueError("text is an empty question")
+        for name, given in (("the question", question), ("the context", context)):
+            _check_unicode(name, given)
         if context is None or not context.strip():
             template = self.prompt_template.replace("{context} ", "").replace("{context}", "")
             return template.replace("{question}", question.strip())
@@ -311,7 +312,7 @@ class MirasolProcessor(ProcessorMixin):
         load_audio_from_video: bool | None = None,
         return_timestamps: bool = False,
         limits: MediaLimits | None = None,
-    ) -> Iterator[BatchFeature]:
+    ) -> MediaChunks:
         """Prepare one chunk after the other while the media are still coming.
 
         The source is read once, from front to back, and no further than the present chunk needs: a slow consumer
@@ -330,7 +331,8 @@ class MirasolProcessor(ProcessorMixin):
         Yields:
             Tensors of one chunk: where the source has pictures `pixel_values_videos` float32 `[1, 1, F, C, H, W]` and
             `video_mask` int64 `[1, 1]`, where it has sound `input_features` float32 `[1, 1, S, M]` and `audio_mask`
-            int64 `[1, 1]`; and `chunk_seconds` float64 `[1, 1, 2]`, counted from the start of the earliest stream.
+            int64 `[1, 1]`; and `chunk_seconds` float64 `[1, 1, 2]`, counted from the start of the earliest stream. The
+            iterator's `seconds` says how much has come: as `chunk_seconds`, but no further than the end of the media.
 
         Raises:
             ValueError: if an argument is out of range, or the source cannot be read; naming it.
@@ -414,6 +416,8 @@ class MirasolProcessor(ProcessorMixin):
             finished = isinstance(question, str) and bool(tail) and tail in question and bool(question.strip())
             if finished and told is not None:
                 raise ValueError("text is a finished prompt already, so context cannot be added to it")
+            if finished:
+                _check_unicode("the text", question)
             prompts.append(question if finished else self.build_prompt(question, told))
         encoded = dict(self.tokenizer(prompts, **{"verbose": False, **options}))
         limit = self.tokenizer.model_max_length
@@ -534,6 +538,15 @@ def _with_empty_rows(rows: list[_Row | None]) -> list[_Row]:
     plan, mask = ChunkPlan(np.zeros((0, 2)), np.zeros((0, frames))), torch.zeros(0, dtype=torch.int64)
     empty = _Row(plan, None, mask, torch.from_numpy(plan.frame_times), None, mask)
     return [empty if row is None else row for row in rows]
+
+
+def _check_unicode(name: str, text: str | None) -> None:
+    """Refuse what no tokenizer takes: bytes of a command line or a file that are no UTF-8."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        problem = f"its character {error.start} is the surrogate {error.object[error.start]!r}"
+        raise ValueError(f"{name} is no valid Unicode: {problem}") from None
 
 
 def _span(pictures: Clip | None, heard: Clip | None) -> tuple[float, float]:

@@ -6,7 +6,7 @@ present chunk needs. Memory does not grow with the stream. Legend: F frames per 
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -55,13 +55,35 @@ def iter_media_chunks(
     load_audio_from_video: bool = True,
     return_timestamps: bool = False,
     limits: MediaLimits | None = None,
-) -> Iterator[BatchFeature]:
+) -> "MediaChunks":
     """See [`MirasolProcessor.iter_chunks`]; arguments are checked and the source is opened at once."""
     windows = Windows(float(chunk_seconds), float(start), None if end is None else float(end))
     limits = limits if limits is not None else MediaLimits()
     opened = _open_source(source, limits)
     stream = _ChunkStream(opened, video_processor, feature_extractor, windows, limits, load_audio_from_video)
-    return stream.run(return_timestamps)
+    return MediaChunks(stream, return_timestamps)
+
+
+class MediaChunks(Iterator[BatchFeature]):
+    """Chunks one by one; a generator that also knows the time.
+
+    Attributes:
+        seconds: how much of the media has come: to the end of the latest chunk, or of the media where they end first.
+    """
+
+    def __init__(self, stream: "_ChunkStream", return_timestamps: bool) -> None:
+        self._stream, self._chunks = stream, stream.run(return_timestamps)
+
+    @property
+    def seconds(self) -> float:
+        return self._stream.seconds
+
+    def __next__(self) -> BatchFeature:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._chunks.close()
 
 
 def _open_source(source: MediaInput, limits: MediaLimits) -> MediaSource | StreamSource:
@@ -89,6 +111,7 @@ class _ChunkStream:
         self.video: VideoFeed | None = None
         self.audio: AudioFeed | None = None
         self.origin: float | None = None
+        self.seconds = 0.0
         self.idle_chunks = 0
         self.last_news = windows.start
         self.last_shown: tuple[Pictures, float] | None = None
@@ -140,13 +163,14 @@ class _ChunkStream:
     def _refuse(self, cause: str) -> NoReturn:
         raise MediaError("; ".join([f"{self.source.label}: {cause}", *self.problems]))
 
-    def run(self, return_timestamps: bool) -> Iterator[BatchFeature]:
+    def run(self, return_timestamps: bool) -> Generator[BatchFeature, None, None]:
         """The chunks, as soon as each is complete."""
         k = 0
         try:
             for packet in self._packets():
                 self._feed(packet)
                 while k < self.windows.count and self._complete(k):
+                    self.seconds = self.windows[k][1]
                     yield self._build(k, return_timestamps)
                     self.source.renew_deadline()
                     k += 1
@@ -158,6 +182,7 @@ class _ChunkStream:
             self._check_size(last)
             while k < self.windows.count and self.windows[k][0] < last - _REST_SECONDS:
                 self._close_chunk(k, last)
+                self.seconds = min(self.windows[k][1], last)
                 yield self._build(k, return_timestamps)
                 self.source.renew_deadline()
                 k += 1

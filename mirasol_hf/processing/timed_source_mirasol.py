@@ -158,7 +158,7 @@ class OnceSource(TimedSource):
                 if self.size > self.limits.max_stream_bytes:
                     raise MediaError(
                         f"{self.label}: more than MediaLimits.max_stream_bytes={self.limits.max_stream_bytes} bytes "
-                        "and cannot seek"
+                        "and cannot seek; a path has no such limit"
                     )
         except BaseException:
             target.close()

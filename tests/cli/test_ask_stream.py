@@ -1,6 +1,7 @@
 """`mirasol ask --stream`: answers while the video comes, from stdin and from a file."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_answers_come_every_so_often_and_at_the_end(mirasol, random_folder, scen
     assert [row["seconds"] for row in found[:-1]] == [2.0 * (i + 1) for i in range(len(found) - 1)]
     assert len(found) >= 3
     for row in found:
-        assert row["chunks"] == row["seconds"] * 2
+        assert row["chunks"] == math.ceil(row["seconds"] * 2)
         assert [answer["question"] for answer in row["answers"]] == [QUESTION, "What is heard?"]
 
 
@@ -105,6 +106,30 @@ def test_windows_keep_the_state_of_a_stream_at_one_size(mirasol, windowed_folder
     whole = json.loads(mirasol(*common).out)  # the same windows, all chunks at once
     assert found[-1]["answers"][0]["answer"] == whole["answers"][0]["answer"]
     assert found[-1]["answers"][0]["score"] == pytest.approx(whole["answers"][0]["score"], abs=1e-5)
+
+
+def test_no_answer_is_printed_twice_and_none_after_the_end(mirasol, random_folder, scene_clip):
+    from mirasol_hf import probe_media
+
+    length = probe_media(scene_clip)["duration"]
+    common = ("ask", scene_clip, QUESTION, "--stream", "--model", random_folder, "--chunk-seconds", 1)
+    heads = [line for line in mirasol(*common, "--every", "2").out.splitlines() if line.startswith("[")]
+    assert heads == [f"[{second:.2f} s]" for second in [*range(2, math.ceil(length), 2), length]]
+    # the last chunk ends just where an answer is due
+    common = (*common[:-1], length / 4, "--every", length / 2)
+    halves = [line for line in mirasol(*common).out.splitlines() if line.startswith("[")]
+    assert halves == [f"[{second:.2f} s]" for second in (length / 2, length)]
+    found = rows(mirasol(*common, "--json").out)
+    assert [row["final"] for row in found] == [False, False, True]
+    assert found[-1]["answers"] == found[-2]["answers"] and found[-1]["seconds"] == pytest.approx(length)
+
+
+@pytest.mark.parametrize(
+    "options", [("--top-k", "1000000"), ("--context", "caf\udce9"), ("--context", "why " * 10_000)]
+)
+def test_what_cannot_be_asked_is_told_before_the_stream_is_read(refused, random_folder, options):
+    line = refused("ask", "missing.mp4", QUESTION, "--stream", "--model", random_folder, *options)
+    assert "missing.mp4" not in line and len(line) < 300
 
 
 def test_answers_as_text(mirasol, random_folder, scene_clip):

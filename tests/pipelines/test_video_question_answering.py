@@ -287,6 +287,29 @@ def test_question_longer_than_the_decoder_is_refused_before_reading(pipe):
         pipe("no-such-file.mp4", "why " * 500)
 
 
+@pytest.mark.parametrize("name", ["question", "context"])
+def test_megabytes_of_text_are_refused_before_they_are_tokenized(pipe, name, monkeypatch):
+    def tokenized(*args, **kwargs):
+        raise AssertionError("tokenized")
+
+    monkeypatch.setattr(type(pipe.processor.tokenizer), "__call__", tokenized)
+    item = {"question": "why?", name: "why " * 2_500_000}
+    with pytest.raises(
+        ValueError, match=r"too long: with its context it has \d{8} characters.* 256 positions"
+    ) as error:
+        pipe("missing.mp4", **item)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["question", "context"])
+def test_text_that_is_no_unicode_is_refused(pipe, name):
+    item = {"question": "caf\u00e9?", name: b"caf\xe9".decode("utf-8", "surrogateescape")}
+    with pytest.raises(ValueError, match=rf"the {name} is no valid Unicode: its character 3 is the surrogate"):
+        pipe("missing.mp4", **item)
+    with pytest.raises(ValueError, match="no valid Unicode"):
+        pipe.processor(text="caf\udce9?\n")
+
+
 def test_lists_of_different_length(pipe, scene_clip):
     with pytest.raises(ValueError, match="3 entries for 2 videos"):
         pipe([str(scene_clip)] * 2, ["a", "b", "c"])
@@ -294,7 +317,7 @@ def test_lists_of_different_length(pipe, scene_clip):
         pipe(str(scene_clip), ["a", "b"], ["c"])
 
 
-@pytest.mark.parametrize("top_k", [0, -1, True, 1.5])
+@pytest.mark.parametrize("top_k", [0, -1, True, 1.5, 101, 10**6])
 def test_top_k_out_of_range(pipe, top_k):
     with pytest.raises(ValueError, match="top_k"):
         pipe(None, "What?", top_k=top_k)
