@@ -210,8 +210,8 @@ class MirasolProcessor(ProcessorMixin):
             raise ValueError(f"text must be a question as a string, got {type(question).__name__}")
         if not question.strip():
             raise ValueError("text is an empty question")
-        for name, given in (("the question", question), ("the context", context)):
-            _check_unicode(name, given)
+        _valid_unicode("the question", question)
+        _valid_unicode("the context", context or "")
         if context is None or not context.strip():
             template = self.prompt_template.replace("{context} ", "").replace("{context}", "")
             return template.replace("{question}", question.strip())
@@ -416,9 +416,7 @@ class MirasolProcessor(ProcessorMixin):
             finished = isinstance(question, str) and bool(tail) and tail in question and bool(question.strip())
             if finished and told is not None:
                 raise ValueError("text is a finished prompt already, so context cannot be added to it")
-            if finished:
-                _check_unicode("the text", question)
-            prompts.append(question if finished else self.build_prompt(question, told))
+            prompts.append(_valid_unicode("the text", question) if finished else self.build_prompt(question, told))
         encoded = dict(self.tokenizer(prompts, **{"verbose": False, **options}))
         limit = self.tokenizer.model_max_length
         longest = max(len(ids) for ids in encoded["input_ids"])
@@ -540,13 +538,14 @@ def _with_empty_rows(rows: list[_Row | None]) -> list[_Row]:
     return [empty if row is None else row for row in rows]
 
 
-def _check_unicode(name: str, text: str | None) -> None:
-    """Refuse what no tokenizer takes: bytes of a command line or a file that are no UTF-8."""
+def _valid_unicode(name: str, text: str) -> str:
+    """The text; refuses what no tokenizer takes, such as bytes of a command line that are no UTF-8."""
     try:
-        (text or "").encode()
+        text.encode()
     except UnicodeEncodeError as error:
         problem = f"its character {error.start} is the surrogate {error.object[error.start]!r}"
         raise ValueError(f"{name} is no valid Unicode: {problem}") from None
+    return text
 
 
 def _span(pictures: Clip | None, heard: Clip | None) -> tuple[float, float]:
