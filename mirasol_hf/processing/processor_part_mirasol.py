@@ -8,6 +8,9 @@ from .keywords_mirasol import check_loading, refuse_misspelt
 from .saved_options_mirasol import naming_file
 from .saving_mirasol import save_whole
 
+# where the options of a part are saved: with the whole processor, or alone
+_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+
 
 class ProcessorPartMixin:
     """A video processor or feature extractor with known options; stands before the library's class."""
@@ -33,7 +36,7 @@ class ProcessorPartMixin:
             ValueError: a file is damaged, or an option in it is wrong.
         """
         check_loading(cls.__name__, kwargs, cls.option_names())
-        with naming_file(pretrained_model_name_or_path, kwargs):
+        with naming_file(pretrained_model_name_or_path, kwargs, _FILES):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,12 +47,13 @@ def cut(text: Any, length: int = 60) -> str:
 
 
 @contextmanager
-def naming_file(source: Any, given: Mapping[str, Any]) -> Iterator[None]:
+def naming_file(source: Any, given: Mapping[str, Any], files: Sequence[str] = ()) -> Iterator[None]:
     """Turns what is raised while a processor is loaded into a ValueError that names the file.
 
     Args:
         source: folder, file or repository.
         given: keywords of the caller, whose misspelt names stay a TypeError.
+        files: names of the files that may have been read; the first that is there is named.
 
     Raises:
         ValueError: a file is damaged, or an option in it is wrong.
@@ -66,14 +67,19 @@ def naming_file(source: Any, given: Mapping[str, Any]) -> Iterator[None]:
         broken = broken_file(source)
         if broken is not None:
             raise ValueError(broken) from error
-        absent = not os.path.isfile(os.path.join(source, "processor_config.json"))
-        if isinstance(error, OSError) and (absent or type(error) is not OSError):
+        whole = os.path.join(source, "processor_config.json")
+        if type(error) is OSError and os.path.isfile(whole):  # the library's, for a part that it looks for elsewhere
+            raise ValueError(f"{whole} lacks a part of the processor, or its tokenizer is missing") from error
+        if isinstance(error, OSError):
             raise
         if isinstance(error, TypeError) and any(name in str(error) for name in given):
             raise
+        if os.fspath(source) in str(error) and type(error) is ValueError:  # named by a part already
+            raise
         # the tokenizers library raises nothing more special
-        file = os.path.join(source, "tokenizer.json") if type(error) is Exception else os.fspath(source)
-        raise ValueError(f"{cut(error, 180)} (while loading {file})") from error
+        names = ("tokenizer.json",) if type(error) is Exception else files
+        paths = [path for path in (os.path.join(source, name) for name in names) if os.path.isfile(path)]
+        raise ValueError(f"{cut(error, 180)} (while loading {[*paths, os.fspath(source)][0]})") from error
 
 
 def broken_file(source: Any) -> str | None:

@@ -25,8 +25,8 @@ _SAVED_KEYS = {"auto_map", "data_format", "image_processor_type", "processor_cla
 
 # smallest and largest value of each option, far beyond any real one, and of the values that a clip becomes by default
 _BOUNDS = {
-    "height": (1, 4096),
-    "width": (1, 4096),
+    "size.height": (1, 4096),
+    "size.width": (1, 4096),
     "num_frames": (1, 1024),
     "num_chunks": (1, 4096),
     "rescale_factor": (-1e6, 1e6),
@@ -96,7 +96,7 @@ class MirasolVideoProcessor(ProcessorPartMixin, VideoProcessorMixin):
     def _check_options(self) -> None:
         height, width = self._height_width({})
         values = {name: getattr(self, name) for name in _BOUNDS if hasattr(self, name)}
-        check_numbers(type(self).__name__, {**values, "height": height, "width": width}, _BOUNDS)
+        check_numbers(type(self).__name__, {**values, "size.height": height, "size.width": width}, _BOUNDS)
         count = 3 * height * width * self.num_frames * self.num_chunks
         if count > _MOST_VALUES:
             raise ValueError(
