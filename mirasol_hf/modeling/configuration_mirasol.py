@@ -8,86 +8,24 @@ per chunk, text loss weighted ten times in fine-tuning. Everything else is a cho
 import copy
 import math
 from dataclasses import field
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
-from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from .checkpoint_files_mirasol import shortly
+from .field_checks_mirasol import (
+    are_integers,
+    patch_tokens,
+    require_divisible,
+    require_layers,
+    require_positive,
+    require_product,
+    require_rotary,
+    require_share,
+    tube_tokens,
+)
 from .presets_mirasol import PRESETS
-from .strict_config_mirasol import LARGEST_PRODUCT, MirasolStrictConfig, strict_fields
-
-
-def _require_divisible(config: PreTrainedConfig, section: str, numerator: str, denominator: str) -> None:
-    top, bottom = getattr(config, numerator), getattr(config, denominator)
-    if bottom < 1 or top < 1 or top % bottom != 0:
-        raise ValueError(
-            f"{section}.{numerator}={top} must be a positive multiple of {section}.{denominator}={bottom}"
-        )
-
-
-def _require_positive(config: PreTrainedConfig, section: str, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{section}.{name}={getattr(config, name)} must be at least 1")
-
-
-def _require_even_heads(config: PreTrainedConfig, section: str, head_dim: int) -> None:
-    """Rotary positions turn pairs of channels: the width of a head must be even."""
-    if head_dim < 2 or head_dim % 2:
-        raise ValueError(
-            f"{section}: heads of width {head_dim} (hidden_size={config.hidden_size}, num_attention_heads="
-            f"{config.num_attention_heads}, head_dim if it is given); rotary positions need an even width"
-        )
-
-
-def _require_rotary(config: PreTrainedConfig, section: str, head_dim: int) -> None:
-    """Positions by rotation need heads of an even width, a known kind, and numbers that can be computed with."""
-    _require_even_heads(config, section, head_dim)
-    given = config.rope_parameters or {}
-    for name, value in given.items():
-        where = f"{section}.rope_parameters[{name!r}]={shortly(value)}"
-        if name == "rope_type":
-            if value != "default" and value not in ROPE_INIT_FUNCTIONS:
-                raise ValueError(f"{where} must be 'default' or one of {', '.join(ROPE_INIT_FUNCTIONS)}")
-        elif not isinstance(value, (bool, type(None))):
-            numbers = value if isinstance(value, (list, tuple)) else [value]
-            if not all(isinstance(number, (int, float)) and 0 < number < math.inf for number in numbers):
-                raise ValueError(f"{where} must be finite and above 0")
-
-
-def _require_product(config: PreTrainedConfig, section: str, what: str, product: int) -> None:
-    if product > LARGEST_PRODUCT:
-        raise ValueError(f"{section}: {what} give {product} values or tokens, expected at most {LARGEST_PRODUCT}")
-
-
-def _are_integers(values: Any, count: int) -> bool:
-    """Whether a field holds `count` whole numbers; the library checks types no deeper than the field itself."""
-    return isinstance(values, (list, tuple)) and len(values) == count and all(type(value) is int for value in values)
-
-
-def _require_share(config: PreTrainedConfig, section: str, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{section}.{name}={getattr(config, name)} must lie in [0, 1)")
-
-
-def _require_layers(config: PreTrainedConfig, section: str, epsilon: str) -> None:
-    """What the layers of every part share: an activation that exists, and numbers that may not be negative."""
-    if config.hidden_act not in ACT2FN:
-        known = get_close_matches(config.hidden_act, ACT2FN) or ["gelu", "silu"]
-        raise ValueError(
-            f"{section}.hidden_act={shortly(config.hidden_act)} must be an activation of transformers, such as "
-            f"{', '.join(known)}"
-        )
-    for name in (epsilon, "initializer_range"):
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ValueError(f"{section}.{name}={getattr(config, name)} must be finite and not negative")
-    _require_share(config, section, "dropout", "attention_dropout")
-
+from .strict_config_mirasol import MirasolStrictConfig, strict_fields
 
 # How tensor parallelism splits a ViT block: heads and hidden channels go to the ranks, each block sums twice.
 ENCODER_TP_PLAN = {
@@ -141,17 +79,17 @@ class MirasolVideoConfig(MirasolStrictConfig):
     reconstruction_size: list[int] | tuple[int, ...] = (4, 16, 16)
 
     def validate_architecture(self) -> None:
-        _require_positive(self, self.section, "image_size", "num_channels", "num_frames", "num_hidden_layers")
-        _require_positive(self, self.section, "intermediate_size")
-        _require_layers(self, self.section, "layer_norm_eps")
-        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        require_positive(self, self.section, "image_size", "num_channels", "num_frames", "num_hidden_layers")
+        require_positive(self, self.section, "intermediate_size")
+        require_layers(self, self.section, "layer_norm_eps")
+        require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         if not len(self.tube_kernels) == len(self.tube_strides) == len(self.tube_offsets) >= 1:
             raise ValueError(
                 f"{self.section}: tube_kernels ({len(self.tube_kernels)}), tube_strides ({len(self.tube_strides)}) "
                 f"and tube_offsets ({len(self.tube_offsets)}) must have one triple for each tube, and at least one"
             )
         for name in ("tube_kernels", "tube_strides", "tube_offsets"):
-            if not all(_are_integers(triple, 3) for triple in getattr(self, name)):
+            if not all(are_integers(triple, 3) for triple in getattr(self, name)):
                 raise ValueError(
                     f"{self.section}.{name}={getattr(self, name)} must be (time, height, width) triples of integers"
                 )
@@ -171,13 +109,13 @@ class MirasolVideoConfig(MirasolStrictConfig):
                     )
         if len(self.reconstruction_size) != 3 or min(self.reconstruction_size) < 1:
             raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be three sizes >= 1")
-        _require_product(
+        require_product(
             self,
             self.section,
             "reconstruction_size and num_channels",
             math.prod((*self.reconstruction_size, self.num_channels)),
         )
-        _require_product(self, self.section, "tube_kernels, tube_strides and image_size", sum(_tube_tokens(self)))
+        require_product(self, self.section, "tube_kernels, tube_strides and image_size", sum(tube_tokens(self)))
 
 
 @strict_fields
@@ -215,10 +153,10 @@ class MirasolAudioConfig(MirasolStrictConfig):
     reconstruction_size: list[int] | tuple[int, ...] = (24, 32)
 
     def validate_architecture(self) -> None:
-        _require_positive(self, self.section, "num_steps", "num_mel_bins", "num_hidden_layers", "sampling_rate")
-        _require_positive(self, self.section, "intermediate_size")
-        _require_layers(self, self.section, "layer_norm_eps")
-        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        require_positive(self, self.section, "num_steps", "num_mel_bins", "num_hidden_layers", "sampling_rate")
+        require_positive(self, self.section, "intermediate_size")
+        require_layers(self, self.section, "layer_norm_eps")
+        require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         for axis, name in enumerate(("num_steps", "num_mel_bins")):
             if len(self.patch_size) != 2 or self.patch_size[axis] < 1 or getattr(self, name) % self.patch_size[axis]:
                 raise ValueError(
@@ -227,8 +165,8 @@ class MirasolAudioConfig(MirasolStrictConfig):
                 )
         if len(self.reconstruction_size) != 2 or min(self.reconstruction_size) < 1:
             raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be two sizes >= 1")
-        _require_product(self, self.section, "reconstruction_size", math.prod(self.reconstruction_size))
-        _require_product(self, self.section, "num_steps, num_mel_bins and patch_size", _patch_tokens(self))
+        require_product(self, self.section, "reconstruction_size", math.prod(self.reconstruction_size))
+        require_product(self, self.section, "num_steps, num_mel_bins and patch_size", patch_tokens(self))
 
 
 @strict_fields
@@ -288,11 +226,11 @@ class MirasolCombinerConfig(MirasolStrictConfig):
         return None if self.type == "ttm" else ENCODER_TP_PLAN
 
     def validate_architecture(self) -> None:
-        _require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
-        _require_positive(self, self.section, "hidden_size", "intermediate_size", "max_position_embeddings")
-        _require_layers(self, self.section, "layer_norm_eps")
+        require_positive(self, self.section, "num_output_tokens", "num_hidden_layers", "memory_size")
+        require_positive(self, self.section, "hidden_size", "intermediate_size", "max_position_embeddings")
+        require_layers(self, self.section, "layer_norm_eps")
         if self.type != "ttm" or self.processing_unit == "transformer":
-            _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+            require_divisible(self, self.section, "hidden_size", "num_attention_heads")
         for name, allowed in (
             ("type", ("transformer", "ttm")),
             ("context", ("chunk", "causal")),
@@ -310,7 +248,7 @@ class MirasolCombinerConfig(MirasolStrictConfig):
         if self.type == "ttm":
             self._check_memory()
         elif self.context == "causal":
-            _require_rotary(self, self.section, self.hidden_size // self.num_attention_heads)
+            require_rotary(self, self.section, self.hidden_size // self.num_attention_heads)
 
     def _check_memory(self) -> None:
         if self.memory_size < self.num_output_tokens:
@@ -362,16 +300,16 @@ class MirasolTimeConfig(MirasolStrictConfig):
     max_position_embeddings: int = 65_536
 
     def validate_architecture(self) -> None:
-        _require_positive(self, self.section, "num_hidden_layers", "intermediate_size", "max_position_embeddings")
-        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
-        _require_rotary(self, self.section, self.hidden_size // self.num_attention_heads)
+        require_positive(self, self.section, "num_hidden_layers", "intermediate_size", "max_position_embeddings")
+        require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        require_rotary(self, self.section, self.hidden_size // self.num_attention_heads)
         if self.attention_window is not None and self.attention_window < 1:
             raise ValueError(
                 f"{self.section}.attention_window={self.attention_window} must be at least 1 chunk, or None for all "
                 f"(a chunk must see its own {MirasolCombinerConfig.section}.num_output_tokens features)"
             )
-        _require_layers(self, self.section, "layer_norm_eps")
-        _require_share(self, self.section, "mask_ratio")
+        require_layers(self, self.section, "layer_norm_eps")
+        require_share(self, self.section, "mask_ratio")
 
 
 @strict_fields
@@ -442,7 +380,7 @@ class MirasolTextConfig(MirasolStrictConfig):
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
-        _require_positive(
+        require_positive(
             self,
             self.section,
             "vocab_size",
@@ -452,10 +390,10 @@ class MirasolTextConfig(MirasolStrictConfig):
             "cross_attention_every",
             "max_position_embeddings",
         )
-        _require_divisible(self, self.section, "hidden_size", "num_attention_heads")
-        _require_divisible(self, self.section, "num_attention_heads", "num_key_value_heads")
-        _require_rotary(self, self.section, self.head_dim or 0)
-        _require_layers(self, self.section, "rms_norm_eps")
+        require_divisible(self, self.section, "hidden_size", "num_attention_heads")
+        require_divisible(self, self.section, "num_attention_heads", "num_key_value_heads")
+        require_rotary(self, self.section, self.head_dim or 0)
+        require_layers(self, self.section, "rms_norm_eps")
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             given = getattr(self, name)
             for token in given if isinstance(given, list) else [given]:
@@ -587,9 +525,9 @@ class MirasolConfig(MirasolStrictConfig):
         combiner, video, audio = self.combiner_config, self.video_config, self.audio_config
         if combiner.output_tokens != "last" or combiner.type == "ttm":
             return
-        tokens = sum(_tube_tokens(video))
+        tokens = sum(tube_tokens(video))
         if audio is not None:
-            tokens += _patch_tokens(audio)
+            tokens += patch_tokens(audio)
         if combiner.num_output_tokens > tokens:
             raise ValueError(
                 f"combiner_config.num_output_tokens={combiner.num_output_tokens} with combiner_config.output_tokens="
@@ -602,20 +540,3 @@ def _is_range(bounds: Any) -> bool:
     """Whether something is two finite numbers, the lower one first."""
     numbers = isinstance(bounds, (list, tuple)) and all(isinstance(bound, (int, float)) for bound in bounds)
     return numbers and len(bounds) == 2 and -math.inf < bounds[0] <= bounds[1] < math.inf
-
-
-def _tube_tokens(video: Any) -> list[int]:
-    """Tokens that each tube gives for a full chunk (valid windows, as TubeViT counts them)."""
-    extent = (video.num_frames, video.image_size, video.image_size)
-    counts = []
-    for kernel, stride, offset in zip(video.tube_kernels, video.tube_strides, video.tube_offsets, strict=True):
-        count = 1
-        for axis in range(3):
-            count *= (extent[axis] - offset[axis] - kernel[axis]) // stride[axis] + 1
-        counts.append(count)
-    return counts
-
-
-def _patch_tokens(audio: Any) -> int:
-    """Tokens of a chunk's spectrogram."""
-    return (audio.num_steps // audio.patch_size[0]) * (audio.num_mel_bins // audio.patch_size[1])
