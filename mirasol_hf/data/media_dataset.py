@@ -211,7 +211,7 @@ class MediaIterableDataset(IterableDataset[Row]):
             if row is not None:
                 yield row
         # A worker whose share is bad has others beside it; alone, it would let a training end that never began.
-        if worker is None and 0 < tried == failed:
+        if (worker is None or worker.num_workers == 1) and 0 < tried == failed:
             raise MediaError(_nothing_readable(failed, self.report))
 
 

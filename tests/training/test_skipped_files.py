@@ -64,11 +64,13 @@ def test_trainer_on_a_stream_of_files(random_parts: Any, scene_clip: Path, tmp_p
     assert trainer.train().global_step == 2
 
 
-@pytest.mark.parametrize("kind", [MediaDataset, MediaIterableDataset])
+@pytest.mark.parametrize(
+    ("kind", "workers"), [(MediaDataset, 0), (MediaIterableDataset, 0), (MediaIterableDataset, 1)]
+)
 def test_training_without_a_readable_file_is_an_error(
-    random_parts: Any, scene_clip: Path, tmp_path: Path, kind: Any
+    random_parts: Any, scene_clip: Path, tmp_path: Path, kind: Any, workers: int
 ) -> None:
     bad = _examples(scene_clip, tmp_path)[1:4]
     data = kind(bad, random_parts[1], on_error="skip", num_chunks=1)
     with pytest.raises(MediaError, match=r"none of 3 examples.*broken\.mp4"):
-        _trainer(random_parts, tmp_path, data).train()
+        _trainer(random_parts, tmp_path, data, dataloader_num_workers=workers).train()
