@@ -6,14 +6,13 @@ of `mirasol eval --json`. What is not known is not on it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from mirasol_hf.modeling.checkpoint_files_mirasol import json_object
 from mirasol_hf.registration import PIPELINE_TASK
 
 # what the code in an exported folder imports, beyond what these bring with them themselves
@@ -34,11 +33,8 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
         ValueError: the file holds no JSON object, or one without the key; the file is named.
         OSError: the file cannot be read.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} is not JSON: {error}") from error
-    if not isinstance(content, dict) or key not in content:
+    content = json_object(path)
+    if key not in content:
         raise ValueError(f"{os.fspath(path)} has no entry {key!r}; expected what this package wrote")
     return content
 

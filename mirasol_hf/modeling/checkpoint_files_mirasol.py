@@ -45,9 +45,9 @@ _MAY_LACK = 2**26
 _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
-def shortly(value: Any) -> str:
+def shortly(value: Any, length: int = 60) -> str:
     """A value as it fits into an error of one line."""
-    return cut(repr(value), 60)
+    return cut(repr(value), length)
 
 
 def cut(text: Any, length: int = 100) -> str:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
-from mirasol_hf.modeling.checkpoint_files_mirasol import no_safetensors
+from mirasol_hf.modeling.checkpoint_files_mirasol import cut, no_safetensors, shortly
 from mirasol_hf.strict_json import dumps
 
 MANIFEST = "checkpoint_manifest.json"
@@ -65,7 +65,10 @@ def check_checkpoint(folder: Path, run: Mapping[str, Any], needed: Sequence[str]
     here = json.loads(dumps(run))
     other = [name for name in noted if name in here and noted[name] != here[name]]
     if other:
-        told = ", ".join(f"{name} {_short(noted[name])} (here {_short(here[name])})" for name in other[:_SHOWN])
+        told = ", ".join(
+            f"{name} {shortly(noted[name], _LONGEST)} (here {shortly(here[name], _LONGEST)})"
+            for name in other[:_SHOWN]
+        )
         more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
         raise ValueError(f"{folder} belongs to another run, with {told}{more}: resume with those, or start anew")
 
@@ -117,13 +120,8 @@ def _fault(path: Path) -> str | None:
                 record = archive.testzip()
             return None if record is None else f"the checksum of {record} does not fit"
     except _UNREADABLE as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return cut(error) or type(error).__name__
     return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _way_back(folder: Path, needed: Sequence[str]) -> str:
