@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .checkpoint_files_mirasol import shortly
 from .field_checks_mirasol import (
     are_integers,
     patch_tokens,
@@ -91,7 +92,8 @@ class MirasolVideoConfig(MirasolStrictConfig):
         for name in ("tube_kernels", "tube_strides", "tube_offsets"):
             if not all(are_integers(triple, 3) for triple in getattr(self, name)):
                 raise ValueError(
-                    f"{self.section}.{name}={getattr(self, name)} must be (time, height, width) triples of integers"
+                    f"{self.section}.{name}={shortly(getattr(self, name))} must be (time, height, width) triples of "
+                    f"integers"
                 )
         extent = (self.num_frames, self.image_size, self.image_size)
         names = ("num_frames", "image_size", "image_size")
@@ -108,7 +110,8 @@ class MirasolVideoConfig(MirasolStrictConfig):
                         f"{self.section}.{names[axis]}={extent[axis]}"
                     )
         if len(self.reconstruction_size) != 3 or min(self.reconstruction_size) < 1:
-            raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be three sizes >= 1")
+            given = shortly(self.reconstruction_size)
+            raise ValueError(f"{self.section}.reconstruction_size={given} must be three sizes >= 1")
         require_product(
             self,
             self.section,
@@ -160,11 +163,12 @@ class MirasolAudioConfig(MirasolStrictConfig):
         for axis, name in enumerate(("num_steps", "num_mel_bins")):
             if len(self.patch_size) != 2 or self.patch_size[axis] < 1 or getattr(self, name) % self.patch_size[axis]:
                 raise ValueError(
-                    f"{self.section}.patch_size={tuple(self.patch_size)} must divide "
+                    f"{self.section}.patch_size={shortly(self.patch_size)} must divide "
                     f"{self.section}.{name}={getattr(self, name)}"
                 )
         if len(self.reconstruction_size) != 2 or min(self.reconstruction_size) < 1:
-            raise ValueError(f"{self.section}.reconstruction_size={self.reconstruction_size} must be two sizes >= 1")
+            given = shortly(self.reconstruction_size)
+            raise ValueError(f"{self.section}.reconstruction_size={given} must be two sizes >= 1")
         require_product(self, self.section, "reconstruction_size", math.prod(self.reconstruction_size))
         require_product(self, self.section, "num_steps, num_mel_bins and patch_size", patch_tokens(self))
 
@@ -239,7 +243,7 @@ class MirasolCombinerConfig(MirasolStrictConfig):
             ("processing_unit", ("transformer", "mixer", "mlp")),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{self.section}.{name}={getattr(self, name)!r} must be one of {allowed}")
+                raise ValueError(f"{self.section}.{name}={shortly(getattr(self, name))} must be one of {allowed}")
         if self.context_chunks is not None and (self.context_chunks < 1 or self.context != "causal"):
             raise ValueError(
                 f"{self.section}.context_chunks={self.context_chunks} must be at least 1 and needs "
@@ -508,14 +512,15 @@ class MirasolConfig(MirasolStrictConfig):
             if not 0 <= weight < math.inf:
                 raise ValueError(f"{name}_loss_weight={weight} must be finite and not negative")
         if self.latent_loss not in ("cosine", "mse"):
-            raise ValueError(f"latent_loss={self.latent_loss!r} must be 'cosine' or 'mse'")
+            raise ValueError(f"latent_loss={shortly(self.latent_loss)} must be 'cosine' or 'mse'")
         for name, bounds in (self.media_ranges or {}).items():
             if not _is_range(bounds):
-                raise ValueError(f"media_ranges[{name!r}]={bounds!r} must be two finite numbers, the lower one first")
+                given = f"media_ranges[{shortly(name)}]={shortly(bounds)}"
+                raise ValueError(f"{given} must be two finite numbers, the lower one first")
         for name in self.sub_configs_defaults:
             section = getattr(self, name)
             if not isinstance(section, PreTrainedConfig) and not (name == "audio_config" and section is None):
-                raise ValueError(f"{name} must be a dict or a configuration, got {section!r}")
+                raise ValueError(f"{name} must be a dict or a configuration, got {shortly(section)}")
             if section is not None:
                 section.validate_architecture()  # its fields may have been set since it was made
         self._check_last_outputs()

@@ -205,7 +205,7 @@ def _naming(file: str | None) -> Iterator[None]:
     """Adds the name of the file to what is raised for fields of a configuration."""
     try:
         yield
-    except (MirasolConfigurationError, AttributeError, KeyError, TypeError) as error:
+    except (MirasolConfigurationError, AttributeError, KeyError, TypeError, RecursionError) as error:
         named = "" if file is None or file in str(error) else f" (while loading {file})"
         raise MirasolConfigurationError(f"{cut(error, 200)}{named}") from error
 

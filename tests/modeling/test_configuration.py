@@ -39,6 +39,7 @@ def test_presets_patch_sections() -> None:
         MirasolConfig.from_preset("huge")
 
 
+TUBES = ("tube_kernels", "tube_strides", "tube_offsets")
 BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"video_config": {"tube_kernels": ((5, 8, 8), (4, 4, 4))}}, ("tube_kernels (5, 8, 8)", "num_frames=4")),
     ({"video_config": {"num_frames": 3}}, ("tube_kernels (4, 4, 4)", "num_frames=3")),
@@ -49,6 +50,9 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"video_config": {"tube_strides": ((0, 8, 8), (4, 8, 8))}}, ("tube_strides (0, 8, 8)", "tube_kernels")),
     ({"video_config": {"tube_kernels": ((8, 8), (4, 4, 4))}}, ("tube_kernels", "(time, height, width)")),
     ({"video_config": {"tube_kernels": (), "tube_strides": (), "tube_offsets": ()}}, ("tube_kernels (0)",)),
+    ({"video_config": dict.fromkeys(TUBES, ((1, 8),) * 100)}, ("tube_kernels", "(time, height, width)")),
+    ({"video_config": {"reconstruction_size": (2,) * 200}}, ("video_config.reconstruction_size",)),
+    ({"combiner_config": {"context": "x" * 500}}, ("combiner_config.context='xxx", "causal")),
     ({"video_config": {"num_frames": 0}}, ("video_config.num_frames=0",)),
     ({"video_config": {"dropout": 1.5}}, ("video_config.dropout=1.5",)),
     ({"video_config": {"reconstruction_size": (2, 0, 4)}}, ("video_config.reconstruction_size",)),
@@ -128,6 +132,7 @@ def test_bad_values_name_both_fields(sections: dict[str, Any], names: tuple[str,
     with pytest.raises(ValueError) as error:
         small_config(**sections)
     assert all(name in str(error.value) for name in names), error.value
+    assert len(str(error.value)) <= 300
     # what the library raises where fields of its own configurations do not fit
     assert isinstance(error.value, StrictDataclassClassValidationError)
 
