@@ -51,7 +51,7 @@ def export(
         raise ValueError(f"cannot export into {str(target)!r}: it is a file, expected a folder")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise ValueError(f"{str(target)!r} is not empty; export into another folder, or overwrite it (--overwrite)")
-    weights = weights_hash(pipe.model)
+    weights = weights_hash(pipe.model) if training_result is not None or evaluations else None
     card = model_card(
         pipe.model,
         name=target.resolve().name if name is None else name,
