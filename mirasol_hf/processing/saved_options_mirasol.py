@@ -1,4 +1,7 @@
-"""Options of a saved processor: numbers within bounds, and errors that name the file they come from."""
+"""Options of a saved processor: numbers within bounds, and errors that name the file they come from.
+
+`cut` stands in `modeling/checkpoint_files_mirasol.py` too: the two folders may not import each other.
+"""
 
 import json
 import os
@@ -61,7 +64,7 @@ def naming_file(source: Any, given: Mapping[str, Any], files: Sequence[str] = ()
     """
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ImportError):  # nothing is wrong with the file
         raise
     except Exception as error:
         broken = broken_file(source)
