@@ -129,10 +129,10 @@ class VideoQuestionAnsweringPipeline(Pipeline):
 
         Raises:
             ValueError: see `__call__`.
-            TypeError: a keyword that the pipeline does not know, or one for the processor, which reads nothing here.
+            TypeError: a keyword that the pipeline does not know, or one about media, of which none are read here.
         """
-        of_processor, options, _ = self._sanitize_parameters(**kwargs)
-        for name in of_processor.get("processor_kwargs", ()):
+        of_processor, options, of_answer = self._sanitize_parameters(**kwargs)
+        for name in (*of_processor.get("processor_kwargs", ()), *of_answer):
             raise TypeError(f"answer_features does not know the keyword {name}: its media have been read before")
         item = self.preprocess({"video": None, "question": question, "context": context})
         batch = _collate([item])
@@ -147,7 +147,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         forward: dict[str, Any] = {}
-        direct = {name: kwargs.pop(name) for name in self._generation_options() & kwargs.keys()}
+        of_generate = self._generation_options()
+        direct = {name: kwargs.pop(name) for name in of_generate & kwargs.keys()}
         twice = sorted(direct.keys() & (generate_kwargs or {}).keys())
         if twice:
             raise ValueError(f"{', '.join(twice)} is given twice: as an argument and in generate_kwargs")
@@ -156,7 +157,7 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if top_k is not None:
             check_top_k(top_k)
             forward["top_k"] = top_k
-        _refuse_unknown(kwargs, self._item_keys() | self._generation_options() | {"generate_kwargs"})
+        _refuse_unknown(kwargs, self._item_keys() | of_generate | {"generate_kwargs"})
         postprocess = {"return_unfamiliar": True} if return_unfamiliar else {}
         return ({"processor_kwargs": kwargs} if kwargs else {}), forward, postprocess
 
@@ -326,8 +327,6 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         Raises:
             ValueError: `save_directory` is a file.
         """
-        if os.path.isfile(save_directory):
-            raise ValueError(f"save_directory {os.fspath(save_directory)!r} is a file, expected a folder")
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 

@@ -370,6 +370,8 @@ def test_answering_features_takes_no_option_of_reading(pipe, scene_clip):
     assert_same(pipe.answer_features(features, QUESTIONS[0], num_beams=2), pipe(scene_clip, QUESTIONS[0], num_beams=2))
     with pytest.raises(TypeError, match="num_frames"):
         pipe.answer_features(features, QUESTIONS[0], num_frames=8)
+    with pytest.raises(TypeError, match="return_unfamiliar"):
+        pipe.answer_features(features, QUESTIONS[0], return_unfamiliar=True)
 
 
 def test_embedded_model_is_the_default(scene_clip, caplog):
