@@ -9,7 +9,7 @@ from transformers import GenerationMixin
 from .distributed_mirasol import chunk_of_zeros, runs_every_part
 from .media_cache_mirasol import feature_limit
 from .media_identity_mirasol import check_source, note_source, number_of, numbers_of_raw
-from .text_cache_mirasol import CACHE_NAME, has_media, keep_media
+from .text_cache_mirasol import CACHE_NAME, has_media, keep_media, one_cache
 
 RAW_MEDIA = ("pixel_values_videos", "input_features", "video_mask", "audio_mask")
 ENCODED_MEDIA = ("media_hidden_states", "media_attention_mask")
@@ -31,7 +31,7 @@ class MirasolGenerationMixin(GenerationMixin):
     ) -> dict[str, Any]:
         _drop(model_kwargs, *TIMES)
         if "cache" in model_kwargs:  # also where Transformers calls it otherwise
-            model_kwargs[CACHE_NAME] = model_kwargs.pop("cache")
+            model_kwargs[CACHE_NAME] = one_cache(model_kwargs.pop("cache"), model_kwargs.pop("past_key_values", None))
         index = model_kwargs.pop("media_index", None)
         copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
         cache = model_kwargs.get(CACHE_NAME)

@@ -29,7 +29,7 @@ def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | Non
         TypeError: two different ones were given.
     """
     if cache is not None and past_key_values is not None and cache is not past_key_values:
-        raise TypeError("forward() got two caches, as cache and as past_key_values, its older name; expected one")
+        raise TypeError("two caches were given, as cache and as past_key_values, its older name; expected one")
     return past_key_values if cache is None else cache
 
 

@@ -149,3 +149,5 @@ def test_either_name_of_the_cache(model: Any, media: Media, prompts: torch.Tenso
     )
     with pytest.raises(TypeError, match="cache"):
         model(input_ids=prompts, cache=first, past_key_values=copy.deepcopy(first))
+    with pytest.raises(TypeError, match="two caches"):
+        model.generate(prompts, cache=first, past_key_values=copy.deepcopy(first), max_new_tokens=1)
