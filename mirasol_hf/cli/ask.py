@@ -39,11 +39,12 @@ def ask(
     chunk_seconds: Annotated[float | None, typer.Option(metavar="SECONDS", help=_CHUNK_HELP)] = None,
 ) -> None:
     """Answer questions about a video; it is read and encoded once."""
+    from mirasol_hf.pipelines.video_question_answering_mirasol import check_top_k
+
     for number, question in enumerate(questions, start=1):
         if not question.strip():
             raise ValueError(f"QUESTION {number} is empty")
-    if top_k < 1:
-        raise ValueError(f"--top-k {top_k} must be at least 1")
+    check_top_k(top_k, "--top-k")
     if not stream and (every is not None or chunk_seconds is not None):
         raise ValueError("--every and --chunk-seconds need --stream")
     if stream:

@@ -42,13 +42,10 @@ def answer_stream(
     for name, value in (("--every", every), ("--chunk-seconds", chunk_seconds)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} {value} must be a positive number of seconds")
-    from mirasol_hf.pipelines.video_question_answering_mirasol import check_top_k
-
     pipe = load_pipeline(model)
     told = {"video": video, "context": context, "model": str(model_folder(model))}
     told["trained_on"] = pipe.model.config.trained_on
     # What cannot be asked is told before anything is read.
-    check_top_k(top_k)
     pipe.preprocess({"video": None, "question": list(questions), "context": context})
     stream = _EncodedStream(pipe)
 

@@ -63,6 +63,10 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if self.processor is None:
             raise ValueError("the video-question-answering pipeline needs processor=; none was given or found")
         check_geometry(self.processor, self.model.config)
+        text, generation = self.model.config.get_text_config(decoder=True), self.model.generation_config
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # which generation_config.json need not say
+            if getattr(generation, name) is None:
+                setattr(generation, name, getattr(text, name))
 
     def __call__(
         self,
@@ -102,8 +106,8 @@ class VideoQuestionAnsweringPipeline(Pipeline):
             Answers spelt the same by different tokens are one answer, their probabilities added.
 
         Raises:
-            ValueError: an empty question, lists of different length, a prompt longer than the decoder's positions, or
-                media the processor cannot read (it names the file).
+            ValueError: an empty question, lists of different length, a prompt longer than the decoder's positions,
+                media the processor cannot read (it names the file), or a model whose probabilities are NaN.
             TypeError: a keyword that neither the pipeline nor the processor knows.
             OSError: a file that is missing or cannot be opened.
         """
@@ -271,13 +275,20 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         return {name: media[name].repeat_interleave(counts, dim=0) for name in _ENCODED_TENSORS}
 
     def _read(self, output: Any, prompt_length: int, end_tokens: list[int]) -> list[_Drawn]:
-        """The generated sequences; their probabilities are the model's own, before temperature and the like."""
+        """The generated sequences; their probabilities are the model's own, before temperature and the like.
+
+        Raises:
+            ValueError: the probabilities are NaN, as they are where a weight is.
+        """
         log_probs = self.model.compute_transition_scores(
             output.sequences, output.logits, getattr(output, "beam_indices", None), normalize_logits=True
         )
         tokens = output.sequences[:, prompt_length:]
         generated = _generated_mask(tokens, end_tokens)[:, : log_probs.shape[1]]
         totals = log_probs.float().masked_fill(~generated, 0.0).sum(-1)
+        if bool(totals.isnan().any()):
+            name = self.model.config.name_or_path or type(self.model).__name__
+            raise ValueError(f"{name}: the model's probabilities are NaN; expected weights and media that are finite")
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         written = [tuple(row[kept].tolist()) for row, kept in zip(tokens, generated)]
         return [(text.strip(), score, row) for text, score, row in zip(texts, totals.exp().tolist(), written)]
@@ -488,10 +499,10 @@ def _padded(media: dict[str, torch.Tensor], name: str, chunks: int, items: list[
     return torch.cat([tensor, tensor.new_zeros(1, missing, *tensor.shape[2:])], dim=1) if missing else tensor
 
 
-def check_top_k(top_k: Any) -> None:
-    """Raises ValueError for a number of answers that is none, or that no memory is worth."""
+def check_top_k(top_k: Any, name: str = "top_k") -> None:
+    """Raises ValueError for a number of answers, given as `name`, that is none, or that no memory is worth."""
     if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MOST_ANSWERS:
-        raise ValueError(f"top_k={top_k!r} must be an integer from 1 to {_MOST_ANSWERS}")
+        raise ValueError(f"{name}={top_k!r} must be an integer from 1 to {_MOST_ANSWERS}")
 
 
 def _beam_options(top_k: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ Pictures = npt.NDArray[np.uint8]
 # The type stubs of PyAV do not know its argument, the frame.
 _side_data_of: Any = SideDataContainer
 
+# FFmpeg's number for a color space, transfer function or primaries that nobody has named.
+_UNSPECIFIED = 2
+
 
 def orientation(frame: Any) -> tuple[int, bool]:
     """How a player turns the stored picture.
@@ -72,18 +75,20 @@ def rgb_picture(frame: Any, height: int, width: int) -> Pictures:
     """The frame as a player shows it, uint8 `[H, W, 3]`; the whole picture is resized, nothing is cropped."""
     turn, mirrored = orientation(frame)
     rows, columns = (width, height) if turn % 180 else (height, width)
-    # One scaling thread and exact rounding: the same pixels on every machine and in every worker.
-    rgb = (
-        one_field(frame)
-        .reformat(
-            width=columns,
-            height=rows,
-            format="rgb24",
-            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,
-            threads=1,
-        )
-        .to_ndarray()
-    )
+    frame = one_field(frame)
+    try:
+        rgb = _scaled(frame, rows, columns)
+    except av.FFmpegError:
+        # The scaler refuses colours described in a way that it does not know; here they are as good as not described.
+        frame.colorspace = frame.color_trc = frame.color_primaries = _UNSPECIFIED
+        rgb = _scaled(frame, rows, columns)
     if mirrored:
         rgb = rgb[:, ::-1]
     return np.ascontiguousarray(np.rot90(rgb, k=-turn // 90))
+
+
+def _scaled(frame: Any, rows: int, columns: int) -> Pictures:
+    """The frame in RGB; one thread and exact rounding give the same pixels on every machine and in every worker."""
+    interpolation = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+    scaled = frame.reformat(width=columns, height=rows, format="rgb24", interpolation=interpolation, threads=1)
+    return scaled.to_ndarray()

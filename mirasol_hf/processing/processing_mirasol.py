@@ -485,7 +485,8 @@ class MirasolProcessor(ProcessorMixin):
         files = {id(clip): clip for clip in (pictures, heard) if isinstance(clip, MediaFile)}
         for media in files.values():
             if row.pixels is None and row.features is None:
-                cause = "; ".join(media.problems) or "nothing to see or hear in this span"
+                absent = "nothing to see" if heard is None else "nothing to see or hear"
+                cause = "; ".join(media.problems) or f"{absent} in this span"
                 raise MediaError(f"{media.label}: {cause}")
             media.warn()
         return row
@@ -543,7 +544,7 @@ def _valid_unicode(name: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        problem = f"its character {error.start} is the surrogate {error.object[error.start]!r}"
+        problem = f"its character {error.start + 1} is the surrogate {error.object[error.start]!r}"
         raise ValueError(f"{name} is no valid Unicode: {problem}") from None
     return text
 

@@ -208,6 +208,8 @@ def _questions(row: Mapping[str, Any], index: int) -> list[tuple[str, str]]:
     for name in ("prompt", "answer"):
         if name not in row:
             hint = "" if set(row) & {"prompt", "answer"} else "; a Trainer keeps it with remove_unused_columns=False"
+            if name == "prompt" and "question" in row:
+                hint = "; processor.build_prompt(question, context) makes one"
             raise ValueError(f"row {index} has no {name!r}; its keys are {sorted(row)}{hint}")
     prompts, answers = row["prompt"], row["answer"]
     if isinstance(prompts, str) and isinstance(answers, str):

@@ -133,7 +133,7 @@ def test_question_longer_than_the_decoder(refused, random_folder, scene_clip):
     assert "256 positions" in line
 
 
-@pytest.mark.parametrize("top_k", ["0", "-3"])
+@pytest.mark.parametrize("top_k", ["0", "-3", "101"])
 def test_top_k_out_of_range(refused, random_folder, scene_clip, top_k):
     assert "--top-k" in refused("ask", scene_clip, QUESTION, "--top-k", top_k, "--model", random_folder)
 

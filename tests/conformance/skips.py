@@ -41,6 +41,9 @@ ACCELERATOR = (
     ),
     Skip(MODELS, ".*with_deepspeed.*", "requires deepspeed", "also asks for a GPU"),
     Skip(MODELS, "test_kernels_can_load.*", "requires the kernels library", "needs a GPU and a download from the Hub"),
+    Skip(
+        "TensorParallelTest", "test_tp_generation_quantized", "requires torchao", "the extra `quantization` brings it"
+    ),
 )
 
 TORCHVISION = (

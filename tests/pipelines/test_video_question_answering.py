@@ -1,5 +1,7 @@
 """The pipeline with a small random model: forms of input, batches, encoder calls, saving."""
 
+import copy
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -304,7 +306,7 @@ def test_megabytes_of_text_are_refused_before_they_are_tokenized(pipe, name, mon
 @pytest.mark.parametrize("name", ["question", "context"])
 def test_text_that_is_no_unicode_is_refused(pipe, name):
     item = {"question": "caf\u00e9?", name: b"caf\xe9".decode("utf-8", "surrogateescape")}
-    with pytest.raises(ValueError, match=rf"the {name} is no valid Unicode: its character 3 is the surrogate"):
+    with pytest.raises(ValueError, match=rf"the {name} is no valid Unicode: its character 4 is the surrogate"):
         pipe("missing.mp4", **item)
     with pytest.raises(ValueError, match="no valid Unicode"):
         pipe.processor(text="caf\udce9?\n")
@@ -385,3 +387,20 @@ def test_embedded_model_is_the_default(scene_clip, caplog):
     answer = found(str(scene_clip), "How many shapes are shown in all?")[0]
     assert answer["answer"]
     assert answer["score"] > 0
+
+
+def test_tokens_that_generation_config_does_not_name_are_those_of_the_decoder(tmp_path):
+    folder = shutil.copytree(mirasol_hf.EMBEDDED_MODEL, tmp_path / "model")
+    (folder / "generation_config.json").write_text("{}")
+    question = "Which shape is shown first?"
+    answers = pipeline(PIPELINE_TASK, model=str(folder))(mirasol_hf.SAMPLE_CLIP, question)
+    assert answers == pipeline(PIPELINE_TASK)(mirasol_hf.SAMPLE_CLIP, question)
+
+
+def test_probabilities_that_are_not_numbers_are_no_answer(random_parts):
+    model, processor = random_parts
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.lm_head.weight[5] = float("nan")
+    with pytest.raises(ValueError, match="probabilities are NaN"):
+        pipeline(PIPELINE_TASK, model=broken, processor=processor)(None, "what is heard ?")

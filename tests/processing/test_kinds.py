@@ -298,3 +298,10 @@ class _LateStream:
                     self.raised += 1
                     raise IndexError("list index out of range")
             yield packet
+
+
+def test_colours_described_by_an_unknown_number_are_as_good_as_not_described():
+    frames = [av.VideoFrame.from_ndarray(picture(True), format="rgb24").reformat(format="yuv422p10le") for _ in "ab"]
+    frames[0].colorspace, frames[1].colorspace = 66, 2
+    unknown, unnamed = (rgb_picture(frame, 32, 32) for frame in frames)
+    assert np.array_equal(unknown, unnamed)
