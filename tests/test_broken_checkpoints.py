@@ -119,6 +119,18 @@ def test_a_file_that_was_cut_off_is_named(folder: Path, file: str) -> None:
     _refused(folder, file, file)
 
 
+@pytest.mark.parametrize("file", ["processor_config.json", "tokenizer.json"])
+def test_a_file_that_is_not_there_is_named(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    _refused(folder, file, file)
+
+
+def test_a_tokenizer_without_a_padding_token_asks_nothing(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"the tokenizer of {folder} has no padding token"):
+        load_pipeline(str(folder))
+
+
 @pytest.mark.parametrize(("file", "place", "value"), VALUES)
 def test_a_wrong_value_is_named(folder: Path, file: str, place: str, value: Any) -> None:
     content = json.loads((folder / file).read_text())

@@ -63,6 +63,9 @@ class VideoQuestionAnsweringPipeline(Pipeline):
         if self.processor is None:
             raise ValueError("the video-question-answering pipeline needs processor=; none was given or found")
         check_geometry(self.processor, self.model.config)
+        if self.processor.tokenizer.pad_token is None:
+            name = self.processor.tokenizer.name_or_path or "the processor"
+            raise ValueError(f"the tokenizer of {name} has no padding token; expected its pad_token to be set")
         text, generation = self.model.config.get_text_config(decoder=True), self.model.generation_config
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # which generation_config.json need not say
             if getattr(generation, name) is None:

@@ -165,7 +165,8 @@ class MirasolProcessor(ProcessorMixin):
             TypeError: for a keyword that no part knows.
             ValueError: a file is damaged, or an option in it is wrong.
         """
-        with naming_file(pretrained_model_name_or_path, kwargs):
+        needed = () if kwargs.get("subfolder") else ("processor_config.json", "tokenizer.json")
+        with naming_file(pretrained_model_name_or_path, kwargs, needed=needed):
             loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         # a pipeline hands over the model's options too, and with `return_unused_kwargs` the caller looks himself
         if not kwargs.get("_from_pipeline") and not kwargs.get("return_unused_kwargs"):

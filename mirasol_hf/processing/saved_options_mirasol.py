@@ -50,13 +50,16 @@ def cut(text: Any, length: int = 60) -> str:
 
 
 @contextmanager
-def naming_file(source: Any, given: Mapping[str, Any], files: Sequence[str] = ()) -> Iterator[None]:
+def naming_file(
+    source: Any, given: Mapping[str, Any], files: Sequence[str] = (), needed: Sequence[str] = ()
+) -> Iterator[None]:
     """Turns what is raised while a processor is loaded into a ValueError that names the file.
 
     Args:
         source: folder, file or repository.
         given: keywords of the caller, whose misspelt names stay a TypeError.
         files: names of the files that may have been read; the first that is there is named.
+        needed: names of files that are always there.
 
     Raises:
         ValueError: a file is damaged, or an option in it is wrong.
@@ -70,14 +73,18 @@ def naming_file(source: Any, given: Mapping[str, Any], files: Sequence[str] = ()
         broken = broken_file(source)
         if broken is not None:
             raise ValueError(broken) from error
+        if os.fspath(source) in str(error) and type(error) is ValueError:  # named by a part already
+            raise
+        missing = [name for name in needed if not os.path.isfile(os.path.join(source, name))]
+        if missing and os.path.isdir(source):
+            lack = f"{os.fspath(source)} holds no {', '.join(missing)}"
+            raise ValueError(f"{lack}; expected what a processor saves") from error
         whole = os.path.join(source, "processor_config.json")
         if type(error) is OSError and os.path.isfile(whole):  # the library's, for a part that it looks for elsewhere
             raise ValueError(f"{whole} lacks a part of the processor, or its tokenizer is missing") from error
         if isinstance(error, OSError):
             raise
         if isinstance(error, TypeError) and any(name in str(error) for name in given):
-            raise
-        if os.fspath(source) in str(error) and type(error) is ValueError:  # named by a part already
             raise
         # the tokenizers library raises nothing more special
         names = ("tokenizer.json",) if type(error) is Exception else files
