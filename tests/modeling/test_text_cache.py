@@ -149,5 +149,7 @@ def test_either_name_of_the_cache(model: Any, media: Media, prompts: torch.Tenso
     )
     with pytest.raises(TypeError, match="cache"):
         model(input_ids=prompts, cache=first, past_key_values=copy.deepcopy(first))
-    with pytest.raises(TypeError, match="two caches"):
+    # from 5.24 on the library's own `generate` chooses between the names, and warns
+    is_told = pytest.raises(TypeError, match="two caches") if CACHE_NAME != "cache" else pytest.warns(FutureWarning)
+    with is_told:
         model.generate(prompts, cache=first, past_key_values=copy.deepcopy(first), max_new_tokens=1)
